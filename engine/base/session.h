@@ -1,0 +1,45 @@
+/*
+ * session.h
+ *	  The per-process (server) or per-thread (embedded) handle that almost
+ *	  every engine function takes first.
+ *
+ * A session owns: its port, the detail of its last error, one epoch slot in
+ * the shared region, a small cache of open data files, scratch memory.
+ * A session is used by one thread at a time.
+ */
+#ifndef LTG_SESSION_H
+#define LTG_SESSION_H
+
+#include "port.h"
+
+typedef struct LtgShared LtgShared;		/* the shared region, see tree/shared.h */
+typedef struct LtgFileCache LtgFileCache;	/* storage/file.h */
+
+typedef struct LtgSession
+{
+	LtgPort    *port;
+	LtgShared  *shared;
+	LtgError	err;			/* first error wins until ltg_clear_error */
+	uint32_t	epoch_slot;		/* index into the shared epoch table */
+	uint32_t	epoch_depth;	/* nesting of ltg_epoch_enter */
+	int32_t		latched_stripe; /* key stripe held, -1 if none */
+	int32_t		pinned;			/* generation-pin lock held, -1 if none */
+	LtgFileCache *files;
+	void	   *write_ctx;		/* state between reserve and apply */
+} LtgSession;
+
+/*
+ * Record an error in s->err (unless one is already there) and return status.
+ * The message is a lower-case fragment without file name or errno text: the
+ * host composes those from the other fields.
+ */
+extern LtgStatus ltg_fail(LtgSession *s, LtgStatus status, const char *fmt,...)
+			__attribute__((format(printf, 3, 4)));
+/* The same for a damaged data file: names file and offset; LTG_CORRUPT. */
+extern LtgStatus ltg_fail_corrupt(LtgSession *s, LtgFileId file, uint64_t offset,
+								  const char *fmt,...)
+			__attribute__((format(printf, 4, 5)));
+extern void ltg_clear_error(LtgSession *s);
+extern const char *ltg_status_name(LtgStatus status);
+
+#endif

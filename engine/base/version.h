@@ -1,0 +1,81 @@
+/*
+ * version.h
+ *	  What a row version is, and the snapshot it is judged against.
+ *
+ * A version is (key, seq) -> {writer's xid, command id, kind, tag, payload}.
+ * There is no xmax: a delete is a version of its own.
+ *
+ * States of a version (LtgVersion.state, in the order a version moves through
+ * them; a version in a file is in the state it had when the file was written):
+ *	 UNRESOLVED  the writer's fate must be asked of the host
+ *	 COMMITTED	 the writer committed; snapshots may still not see it
+ *	 SETTLED	 committed and older than every snapshot; xid and cid are gone
+ *	 ABORTED	 memory only: dropped by the next flush
+ */
+#ifndef LTG_VERSION_H
+#define LTG_VERSION_H
+
+#include "base/common.h"
+
+typedef enum LtgKind
+{
+	LTG_PUT = 0,
+	LTG_DELETE = 1,				/* tombstone; aux = key-specific forwarding
+								 * address (the rowid an updated row moved
+								 * to, or LTG_AUX_*) */
+	LTG_GONE = 2				/* tombstone of a row that no snapshot may ever
+								 * see (super-deleted or aborted insert): kept
+								 * only so that stock indexes can be cleaned;
+								 * visible to everybody as "no row" */
+} LtgKind;
+
+#define LTG_AUX_NONE 0				/* plain delete */
+#define LTG_AUX_OTHER_PARTITION UINT64_MAX	/* moved to another partition */
+
+typedef enum LtgState
+{
+	LTG_UNRESOLVED = 0,
+	LTG_COMMITTED = 1,
+	LTG_SETTLED = 2,
+	LTG_ABORTED = 3
+} LtgState;
+
+/* A version as readers see it.  Pointers live as long as their source says. */
+typedef struct LtgVersion
+{
+	const uint8_t *payload;
+	uint32_t	payload_len;
+	LtgKind		kind;
+	LtgState	state;
+	uint8_t		tag;			/* see DESIGN of row TIDs: 0..126 */
+	uint8_t		flags;			/* LTG_VF_* */
+	uint32_t	cid;
+	LtgXid		xid;			/* 0 when SETTLED */
+	LtgSeq		seq;			/* 0 when SETTLED and read from a file, except
+								 * tombstones, which always keep theirs */
+	uint64_t	aux;			/* tombstones: forwarding address */
+} LtgVersion;
+
+#define LTG_VF_SPECULATIVE 0x01	/* ON CONFLICT insert not yet confirmed */
+#define LTG_VF_FLAG_MASK 0x0F	/* host-defined flags that survive in files */
+
+/*
+ * A snapshot.  A COMMITTED version with xid < xmin is visible without asking;
+ * everything else that is neither SETTLED nor ABORTED goes to judge(), which
+ * answers whether the snapshot sees (xid, cid) and, when it learns the final
+ * fate of xid, says so in *fate (COMMITTED or ABORTED, else leave untouched)
+ * so that the version can be marked.  judge() runs inside an epoch: it must
+ * not block for long, must not longjmp; on a host failure it sets
+ * snap->failed and returns false, and the read returns LTG_HOST_ERROR.
+ */
+typedef struct LtgSnapshot LtgSnapshot;
+struct LtgSnapshot
+{
+	LtgXid		xmin;
+	bool		(*judge) (LtgSnapshot *snap, LtgXid xid, uint32_t cid,
+						  LtgState *fate);
+	void	   *arg;
+	bool		failed;
+};
+
+#endif

@@ -1,0 +1,313 @@
+/*
+ * ltg.h
+ *	  The engine's public interface: the only header, with port.h, that a host
+ *	  includes (it brings base/version.h and base/session.h with it).
+ *
+ * Life of a region
+ *	 size -> init -> one session -> load -> (replay by the host) -> many
+ *	 sessions.  One process with threads, or many processes that share the
+ *	 memory at the same address, use the same code.
+ *
+ * Writing one key (the order is an invariant, see ARCHITECTURE.md)
+ *	 ltg_latch      the key's stripe
+ *	 ltg_versions   find the newest version, check for conflict
+ *	 ltg_reserve    pin the active generation, reserve memory in it
+ *	 (log)          the host writes its log record and takes its LSN
+ *	 ltg_apply      insert with seq = LSN, unpin; cannot fail
+ *	 ltg_unlatch
+ * Between ltg_reserve and ltg_apply the host must not fail without calling
+ * ltg_cancel, must not wait for another session, and must not reserve again.
+ * Keys that nobody else can know yet (fresh row ids) need no latch.
+ *
+ * Reading happens inside epochs that never outlive a call, except that a scan
+ * batch owns copies of what it returns.
+ */
+#ifndef LTG_H
+#define LTG_H
+
+#include "base/session.h"
+#include "base/version.h"
+
+typedef struct LtgConfig
+{
+	size_t		memtable_bytes;		/* of one arena, >= 1 MB */
+	uint32_t	memtable_count;		/* arenas, 2..16 */
+	size_t		cache_bytes;
+	size_t		metadata_bytes;		/* stores, run sets */
+	uint32_t	max_sessions;
+	uint32_t	block_size;			/* raw bytes of a data block, 4 kB..128 kB */
+	uint32_t	filter_bits_per_key;
+	uint32_t	l0_compact_trigger;	/* level-0 runs of a store that start a merge */
+	uint64_t	file_target_bytes;	/* of compaction outputs */
+	int			zstd_level;
+} LtgConfig;
+
+extern void ltg_config_defaults(LtgConfig *c);
+extern size_t ltg_shared_size(const LtgConfig *c);
+extern LtgStatus ltg_shared_init(void *mem, const LtgConfig *c, LtgShared **shared) LTG_MUST_CHECK;
+extern LtgStatus ltg_session_open(LtgPort *port, LtgShared *shared, LtgSession **s) LTG_MUST_CHECK;
+extern void ltg_session_close(LtgSession *s);
+/* After an error was thrown past engine frames, or at transaction abort:
+ * leaves the epoch, forgets latch and pin (release_locks: false when the host
+ * has already released all its locks), drops half-done writes. */
+extern void ltg_session_reset(LtgSession *s, bool release_locks);
+
+/* ---- stores ---- */
+
+typedef struct LtgStoreKey
+{
+	uint32_t	space;			/* tablespace */
+	uint32_t	database;
+	uint32_t	relation;		/* relfilenode */
+	int32_t		backend;		/* -1, or the owner of a temporary store */
+} LtgStoreKey;
+
+#define LTG_STORE_UNLOGGED 0x01	/* emptied by a crash */
+#define LTG_STORE_TEMP 0x02		/* gone after any restart */
+#define LTG_STORE_KEEP_GRAVES 0x04	/* tombstones stay until ltg_store_clear_graves */
+
+/*
+ * Shared store descriptors are type-stable: a pointer stays a valid store
+ * forever, but after a drop it may describe another one.  Whoever keeps a
+ * pointer across calls also keeps the id and compares.
+ */
+typedef struct LtgStore LtgStore;
+
+/*
+ * Creates an empty store, replacing one of the same key with another stamp
+ * (whose data vanish).  Same key and same stamp: returns the existing one
+ * (replay).  Host holds the pin (ltg_ddl_pin) across log + create/drop.
+ * LTG_NOSHMEM when metadata memory is used up.
+ */
+extern LtgStatus ltg_store_create(LtgSession *s, const LtgStoreKey *key, uint32_t flags,
+								  LtgSeq stamp, LtgStore **store) LTG_MUST_CHECK;
+extern LtgStatus ltg_store_find(LtgSession *s, const LtgStoreKey *key, LtgStore **store) LTG_MUST_CHECK;
+/* at = LSN of the drop; LTG_NOT_FOUND if there is none. */
+extern LtgStatus ltg_store_drop(LtgSession *s, const LtgStoreKey *key, LtgSeq at) LTG_MUST_CHECK;
+/* True if a store of this key was dropped at an LSN above the durable LSN:
+ * its records may still be met by replay and are to be skipped. */
+extern bool ltg_store_was_dropped(LtgSession *s, const LtgStoreKey *key);
+/* Copies up to max descriptors of live stores; returns how many there are. */
+typedef struct LtgStoreInfo
+{
+	LtgStoreKey key;
+	uint64_t	id;
+	LtgSeq		stamp;
+	uint32_t	flags;
+	uint64_t	next_rowid;
+	uint32_t	runs, l0_runs, levels;
+	uint64_t	entries, keys, tombstones, unsettled;	/* in files */
+	uint64_t	disk_bytes, raw_bytes;
+	LtgXid		min_xid;		/* oldest not settled in files, 0 = none */
+	uint64_t	memtable_keys;	/* in all generations */
+} LtgStoreInfo;
+extern uint32_t ltg_store_list(LtgSession *s, LtgStoreInfo *info, uint32_t max);
+extern void ltg_store_info(LtgSession *s, LtgStore *store, LtgStoreInfo *info);
+extern uint64_t ltg_store_id(const LtgStore *store);
+extern void ltg_store_set_flags(LtgSession *s, LtgStore *store, uint32_t set, uint32_t clear);
+
+/* Hand out n consecutive row ids, never handed out before. */
+extern uint64_t ltg_store_take_rowids(LtgStore *store, uint32_t n);
+/* Give back the unused tail [first, first+n) if nobody took ids since. */
+extern bool ltg_store_return_rowids(LtgStore *store, uint64_t first, uint32_t n);
+/* Replay: rowid was used. */
+extern void ltg_store_note_rowid(LtgStore *store, uint64_t rowid);
+extern uint64_t ltg_store_next_rowid(const LtgStore *store);
+
+/* Pin for DDL: hold over {log + store_create/drop}. */
+extern void ltg_ddl_pin(LtgSession *s);
+extern void ltg_ddl_unpin(LtgSession *s);
+
+/* Next number for a version of a store that is not logged. */
+extern LtgSeq ltg_next_unlogged_seq(LtgSession *s);
+
+/* ---- writing ---- */
+
+typedef struct LtgWrite
+{
+	LtgStore   *store;
+	const uint8_t *key;
+	uint32_t	key_len;
+	LtgVersion	v;				/* seq is filled by apply */
+} LtgWrite;
+
+extern void ltg_latch(LtgSession *s, LtgStore *store, const uint8_t *key, uint32_t key_len);
+extern void ltg_unlatch(LtgSession *s);
+/*
+ * LTG_BUSY: the active generation has no room (nothing is held or changed):
+ * unlatch, ltg_make_room, and start over.
+ */
+extern LtgStatus ltg_reserve(LtgSession *s, const LtgWrite *w, uint32_t n) LTG_MUST_CHECK;
+extern void ltg_apply(LtgSession *s, LtgWrite *w, uint32_t n, LtgSeq seq);
+extern void ltg_cancel(LtgSession *s);
+/*
+ * Switch generations if the active one is full (or `force`).  LTG_OK: there is
+ * room; LTG_BUSY: all arenas wait for a flush: the host wakes its flusher and
+ * waits, interruptibly, or flushes itself.
+ */
+extern LtgStatus ltg_make_room(LtgSession *s, bool force) LTG_MUST_CHECK;
+
+/* ---- reading one key ---- */
+
+/* Growable private copy of a row. Zero-initialise; free with ltg_row_free. */
+typedef struct LtgRow
+{
+	LtgVersion	v;				/* v.payload points into buf */
+	uint8_t    *buf;
+	uint32_t	cap;
+} LtgRow;
+
+/* The version the snapshot sees.  LTG_NOT_FOUND: none, or a tombstone. */
+extern LtgStatus ltg_get(LtgSession *s, LtgStore *store, const uint8_t *key,
+						 uint32_t key_len, LtgSnapshot *snap, LtgRow *row) LTG_MUST_CHECK;
+extern void ltg_row_free(LtgSession *s, LtgRow *row);
+
+/*
+ * Visit the key's versions, newest first, whatever their state (ABORTED ones
+ * included while they are in memory).  Return false to stop.  *fate may be set
+ * to mark the version.  Runs inside an epoch: fn must not longjmp nor block.
+ */
+typedef bool (*LtgVersionFn) (void *arg, const LtgVersion *v, LtgState *fate);
+extern LtgStatus ltg_versions(LtgSession *s, LtgStore *store, const uint8_t *key,
+							  uint32_t key_len, LtgVersionFn fn, void *arg) LTG_MUST_CHECK;
+/* Set/clear LTG_VF_* flags on the version (key, seq) while it is in memory;
+ * LTG_NOT_FOUND when it is not. */
+extern LtgStatus ltg_set_flags(LtgSession *s, LtgStore *store, const uint8_t *key,
+							   uint32_t key_len, LtgSeq seq, uint8_t set, uint8_t clear) LTG_MUST_CHECK;
+
+/* ---- scanning ---- */
+
+typedef struct LtgScan LtgScan;
+
+typedef struct LtgScanOptions
+{
+	LtgSnapshot *snap;			/* NULL: raw, every version of every key */
+	const uint8_t *lo;			/* first key that may be returned, NULL: none */
+	uint32_t	lo_len;
+	const uint8_t *hi;			/* first key beyond the range, NULL: none */
+	uint32_t	hi_len;
+	bool		backward;
+	bool		cache_bypass;	/* do not fill the cache */
+	uint32_t	max_rows;		/* per batch, 0: engine's choice (about a block) */
+} LtgScanOptions;
+
+/*
+ * A batch: rows copied out of the engine.  Row i by ltg_batch_row; keys and
+ * payloads (8-byte aligned) stay valid until the next call on the scan.  In a
+ * raw scan each version is a row; versions of a key follow each other newest
+ * first, in both directions; a key's versions may be split over batches.
+ */
+typedef struct LtgBatch
+{
+	uint32_t	n;
+	uint64_t	bytes;			/* payload bytes, for statistics */
+} LtgBatch;
+
+extern LtgStatus ltg_scan_open(LtgSession *s, LtgStore *store, const LtgScanOptions *opt,
+							   LtgScan **scan) LTG_MUST_CHECK;
+/* LTG_END when there are no more rows.  Nothing is held between calls. */
+extern LtgStatus ltg_scan_next(LtgScan *scan, LtgBatch *batch) LTG_MUST_CHECK;
+extern void ltg_batch_row(LtgScan *scan, uint32_t i, const uint8_t **key,
+						  uint32_t *key_len, LtgVersion *v);
+/* Continue elsewhere: new bounds and direction, same snapshot. */
+extern LtgStatus ltg_scan_restart(LtgScan *scan, const LtgScanOptions *opt) LTG_MUST_CHECK;
+extern void ltg_scan_close(LtgScan *scan);
+
+/* ---- background work: any session may do it; locks sort out who does ---- */
+
+typedef struct LtgFlushResult
+{
+	bool		flushed;		/* a generation was written */
+	uint64_t	bytes;
+	uint64_t	versions_in, versions_out;
+	LtgSeq		durable;		/* D after this call */
+} LtgFlushResult;
+
+/* Write the oldest frozen generation to a segment and publish a manifest;
+ * flushed = false when there is none. */
+extern LtgStatus ltg_flush(LtgSession *s, LtgFlushResult *r) LTG_MUST_CHECK;
+/* Freeze and flush until everything logged at or before lsn is in files and a
+ * manifest with D >= lsn is durable.  Freezing waits for writers between log and
+ * apply, so nothing at or below lsn is missed. */
+extern LtgStatus ltg_flush_upto(LtgSession *s, LtgSeq lsn, LtgFlushResult *r) LTG_MUST_CHECK;
+extern bool ltg_flush_needed(LtgSession *s);	/* a frozen generation waits */
+extern LtgSeq ltg_durable(LtgSession *s);		/* D of the current manifest */
+
+typedef struct LtgCompactResult
+{
+	bool		compacted;
+	uint64_t	bytes_read, bytes_written;
+	uint64_t	versions_in, versions_out;
+} LtgCompactResult;
+
+/* Do the most urgent compaction, if any is due. */
+extern LtgStatus ltg_compact(LtgSession *s, LtgCompactResult *r) LTG_MUST_CHECK;
+/* Merge all runs of one store into its last level (VACUUM). */
+extern LtgStatus ltg_compact_store(LtgSession *s, LtgStore *store, LtgCompactResult *r) LTG_MUST_CHECK;
+/* Settled tombstones with seq <= upto need not be kept any more. */
+extern void ltg_store_clear_graves(LtgSession *s, LtgStore *store, LtgSeq upto);
+
+/*
+ * Remove files that no manifest in keeping refers to.  Kept are: the newest
+ * manifest, every manifest numbered at or above the oldest one still there
+ * with D >= redo (that of the last completed checkpoint), and their files.
+ * The host calls it only while no base backup runs.
+ */
+extern LtgStatus ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed) LTG_MUST_CHECK;
+
+/* ---- starting ---- */
+
+typedef struct LtgLoadOptions
+{
+	LtgSeq		min_durable;	/* D must be at least this (redo point), 0: any */
+	bool		reset_unlogged; /* after a crash */
+} LtgLoadOptions;
+
+typedef struct LtgLoadInfo
+{
+	LtgSeq		durable;
+	uint64_t	manifest;		/* number, 0 = started empty */
+	uint32_t	manifests_skipped;	/* newer ones that were not whole */
+	uint32_t	files_missing;	/* of the chosen one: their rows give errors */
+} LtgLoadInfo;
+
+/*
+ * Choose the newest manifest that is whole and covers min_durable and build
+ * the store table from it; remove leftovers (*.tmp, files newer than the
+ * manifest).  If none is whole, the newest readable one that covers
+ * min_durable is used, and files_missing counts its damaged files.  LTG_CORRUPT
+ * if there are manifests but none is usable.
+ */
+extern LtgStatus ltg_load(LtgSession *s, const LtgLoadOptions *opt, LtgLoadInfo *info) LTG_MUST_CHECK;
+/* Empty all unlogged stores, drop temporary ones. */
+extern LtgStatus ltg_reset_unlogged(LtgSession *s) LTG_MUST_CHECK;
+
+/* ---- seeing inside ---- */
+
+typedef struct LtgStats
+{
+	/* memtable */
+	uint64_t	generations, frozen, memtable_used, memtable_capacity, freezes;
+	/* flush and compaction, since start */
+	uint64_t	flushes, flush_bytes, flush_versions_in, flush_versions_out;
+	uint64_t	compactions, compact_bytes_read, compact_bytes_written;
+	uint64_t	compact_versions_in, compact_versions_out;
+	/* files */
+	uint64_t	files, file_bytes, obsolete_files, manifest, durable;
+	/* metadata memory */
+	uint64_t	metadata_used, metadata_total, stores;
+	/* cache */
+	uint64_t	cache_hits, cache_misses, cache_ghost_hits, cache_evictions;
+	uint64_t	cache_bypasses, cache_frames, cache_used, cache_frame_bytes;
+	/* writers */
+	uint64_t	busy;			/* reservations refused for want of room */
+} LtgStats;
+
+extern void ltg_stats(LtgSession *s, LtgStats *stats);
+
+/* One call of fn per problem found; LTG_OK even if there are problems. */
+typedef void (*LtgProblemFn) (void *arg, const char *problem);
+extern LtgStatus ltg_check_store(LtgSession *s, LtgStore *store, LtgProblemFn fn, void *arg) LTG_MUST_CHECK;
+extern LtgStatus ltg_check_all(LtgSession *s, LtgProblemFn fn, void *arg) LTG_MUST_CHECK;
+
+#endif

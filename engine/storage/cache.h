@@ -1,0 +1,66 @@
+/*
+ * cache.h
+ *	  The block cache: decompressed blocks of immutable files in the shared
+ *	  region, bounded, replaced by CAR (Bansal and Modha, FAST 2004), the clock
+ *	  form of ARC: two clocks T1, T2, two ghost lists B1, B2, and the adaptation
+ *	  of the target size p.
+ *
+ * A hit takes no lock and writes to no shared line, except that it sets the
+ * frame's reference bit if that is not set already.  Readers are protected by
+ * their epoch: an evicted frame is unlinked from the hash, stamped, and reused
+ * only when its epoch has passed.  A miss takes LTG_LOCK_CACHE briefly, never
+ * during I/O.  When no frame can be had at once, reserve returns NULL and the
+ * reader uses private memory: nobody ever waits for a frame.
+ *
+ * Frames have one fixed size (LtgConfig.block_size + LTG_FRAME_SLACK); larger
+ * blocks bypass the cache.
+ */
+#ifndef LTG_CACHE_H
+#define LTG_CACHE_H
+
+#include "base/epoch.h"
+
+typedef struct LtgCache LtgCache;
+typedef struct LtgFrame LtgFrame;
+
+typedef struct LtgCacheStats
+{
+	uint64_t	hits, misses, ghost_hits_recent, ghost_hits_frequent;
+	uint64_t	evictions, bypasses;
+	uint64_t	frames, frames_used, frame_bytes;
+	uint64_t	t1, t2, b1, b2, p;
+} LtgCacheStats;
+
+/* Number of frames is what fits in size bytes, directory included. */
+extern LtgCache *ltg_cache_init(void *mem, size_t size, uint32_t frame_size);
+
+/*
+ * REQUIRES: inside an epoch.  The block's bytes, 8-byte aligned, immutable,
+ * valid until the epoch is left; NULL on a miss.
+ */
+extern const uint8_t *ltg_cache_lookup(LtgSession *s, LtgCache *c, LtgFileId file,
+									   uint64_t offset, uint32_t *len);
+/* Like lookup, but counts nothing and touches no reference bit. */
+extern const uint8_t *ltg_cache_peek(LtgSession *s, LtgCache *c, LtgFileId file,
+									 uint64_t offset, uint32_t *len);
+
+/*
+ * A private frame to fill for (file, offset), or NULL (too large, or none to
+ * be had now).  Must be followed by publish or abandon before the epoch ends.
+ */
+extern LtgFrame *ltg_cache_reserve(LtgSession *s, LtgCache *c, uint32_t len);
+extern uint8_t *ltg_frame_data(LtgFrame *f);
+/*
+ * Enter the filled frame under its name, or, when another session was faster,
+ * give it back and return the other's bytes.  Valid until the epoch is left.
+ */
+extern const uint8_t *ltg_cache_publish(LtgSession *s, LtgCache *c, LtgFrame *f,
+										LtgFileId file, uint64_t offset, uint32_t len);
+extern void ltg_cache_abandon(LtgSession *s, LtgCache *c, LtgFrame *f);
+/* Forget all blocks of a removed file (best effort, background). */
+extern void ltg_cache_drop_file(LtgSession *s, LtgCache *c, LtgFileId file);
+extern void ltg_cache_stats(LtgSession *s, LtgCache *c, LtgCacheStats *stats);
+/* Internal consistency; REQUIRES quiescence. False and a message if broken. */
+extern bool ltg_cache_check(LtgSession *s, LtgCache *c, char *msg, size_t msg_size);
+
+#endif

@@ -1,0 +1,205 @@
+/*
+ * run.h
+ *	  Immutable B+tree runs: the writer, the point reader, the iterator.
+ *
+ * A data file holds one run for each store that has entries in it, in the
+ * order of the stores' numbers: data blocks, inner blocks, filter blocks, then
+ * the file's directory and trailer.  A flush writes one file with many runs
+ * (a segment); a compaction writes files with one run.
+ *
+ * Invariants of a run
+ *	 R1. Entries are in key order (memcmp, shorter first); the versions of one
+ *		 key follow each other newest (largest seq) first.
+ *	 R2. All versions of one key are in one data block, however large.
+ *	 R3. Every block is in an envelope with codec, type, sizes and a CRC32C
+ *		 that also covers the file's number and the block's offset, so that
+ *		 a block read from the wrong place never passes.
+ *	 R4. Separators in inner blocks are lower bounds: child i holds keys
+ *		 >= separator i and < separator i+1.
+ *	 R5. min_xid is the smallest xid of any unresolved or committed (not
+ *		 settled) version, 0 if there is none.
+ *
+ * Pointers in LtgVersion and keys returned by readers stay valid until the
+ * reader is moved or closed, or the epoch is left, whichever is first.
+ */
+#ifndef LTG_RUN_H
+#define LTG_RUN_H
+
+#include "base/session.h"
+#include "base/version.h"
+
+/* Truncated key bound: first bytes of a key; enough to skip runs cheaply. */
+#define LTG_BOUND_BYTES 22
+typedef struct LtgBound
+{
+	uint8_t		len;			/* bytes used, <= LTG_BOUND_BYTES */
+	uint8_t		truncated;		/* the real key is longer */
+	uint8_t		bytes[LTG_BOUND_BYTES];
+} LtgBound;
+
+extern void ltg_bound_set(LtgBound *b, const uint8_t *key, uint32_t key_len);
+/* Conservative: true unless key is certainly below min / above max. */
+extern bool ltg_bound_may_contain(const LtgBound *min, const LtgBound *max,
+								  const uint8_t *key, uint32_t key_len);
+extern int	ltg_key_cmp(const uint8_t *a, uint32_t a_len,
+						const uint8_t *b, uint32_t b_len);
+
+/* Everything a reader needs to know of a run; lives in shared run sets and,
+ * encoded, in file directories and manifests. */
+typedef struct LtgRunRef
+{
+	LtgFileId	file;
+	uint64_t	root_offset;
+	uint32_t	root_disk_len;
+	uint32_t	height;			/* 0: the root is a data block */
+	uint64_t	filter_offset;
+	uint32_t	filter_blocks;	/* 0: no filter */
+	uint32_t	level;			/* 0 = newest, may overlap; >= 1 disjoint */
+	uint64_t	age;			/* level 0: larger is newer */
+	uint64_t	entries;		/* versions */
+	uint64_t	keys;
+	uint64_t	tombstones;		/* DELETE and GONE versions */
+	uint64_t	unsettled;		/* versions not SETTLED */
+	uint64_t	disk_bytes;		/* of this run in the file */
+	uint64_t	raw_bytes;		/* before compression */
+	LtgSeq		min_seq, max_seq;
+	LtgXid		min_xid, max_xid;
+	LtgBound	min_key, max_key;
+} LtgRunRef;
+
+/* How a run's blocks are compressed. */
+typedef enum LtgCodecChoice
+{
+	LTG_CODEC_NONE = 0,
+	LTG_CODEC_LZ4 = 1,
+	LTG_CODEC_ZSTD = 2,
+	LTG_CODEC_ADAPTIVE = 3		/* per block, whichever pays */
+} LtgCodecChoice;
+
+typedef struct LtgRunOptions
+{
+	uint32_t	block_size;		/* target raw bytes of a data block */
+	LtgCodecChoice codec;
+	int			zstd_level;
+	uint32_t	filter_bits_per_key;	/* 0: no filters */
+	uint64_t	expected_keys;	/* of the next run; for sizing the filter; a
+								 * wrong guess costs precision only */
+} LtgRunOptions;
+
+/* ---- writer: one per file ---- */
+typedef struct LtgFileWriter LtgFileWriter;
+
+/* Creates "<id>.run.tmp".  store_key is opaque to this layer (identifies the
+ * store in the directory), at most 32 bytes. */
+extern LtgStatus ltg_writer_open(LtgSession *s, LtgFileId id, const LtgRunOptions *opt,
+								 LtgFileWriter **w) LTG_MUST_CHECK;
+extern LtgStatus ltg_writer_begin_run(LtgFileWriter *w, const void *store_key,
+									  uint32_t store_key_len, const LtgRunOptions *opt) LTG_MUST_CHECK;
+/* REQUIRES: R1 order. */
+extern LtgStatus ltg_writer_add(LtgFileWriter *w, const uint8_t *key, uint32_t key_len,
+								const LtgVersion *v) LTG_MUST_CHECK;
+/* Ends the run; *ref is filled except level and age.  A run without entries
+ * gives ref->entries == 0 and leaves no trace in the file. */
+extern LtgStatus ltg_writer_end_run(LtgFileWriter *w, LtgRunRef *ref) LTG_MUST_CHECK;
+extern uint64_t ltg_writer_bytes(const LtgFileWriter *w);	/* so far */
+/* Directory, trailer, sync, close, rename to "<id>.run", sync directory. */
+extern LtgStatus ltg_writer_finish(LtgFileWriter *w, uint64_t *file_bytes) LTG_MUST_CHECK;
+/* Close and remove the temporary file; frees w.  Also after finish failed. */
+extern void ltg_writer_abort(LtgFileWriter *w);
+extern void ltg_writer_free(LtgFileWriter *w);	/* after a successful finish */
+
+/* ---- whole-file facts ---- */
+typedef LtgStatus (*LtgDirEntryFn) (void *arg, const void *store_key,
+									uint32_t store_key_len, const LtgRunRef *ref);
+/* Read and verify trailer and directory; calls fn (may be NULL) per run. */
+extern LtgStatus ltg_file_verify(LtgSession *s, LtgFileId id, uint64_t *file_bytes,
+								 LtgDirEntryFn fn, void *arg) LTG_MUST_CHECK;
+/* Read every byte of one run: all checksums, R1-R5, the filter against every
+ * key, counts against ref. */
+extern LtgStatus ltg_run_check(LtgSession *s, const LtgRunRef *ref) LTG_MUST_CHECK;
+
+/* ---- point reads ---- */
+
+/* 64-bit hash of a key: memtable, filters and stripes all use this one. */
+extern uint64_t ltg_key_hash(const uint8_t *key, uint32_t key_len);
+
+/*
+ * A cursor on the versions of one key.  Zero-initialise before first use; may
+ * be reused; ltg_point_close frees private memory (bypassed blocks).
+ */
+typedef struct LtgPoint
+{
+	const uint8_t *block;
+	uint32_t	block_len;
+	uint32_t	entry;			/* index of the current version in the block */
+	uint32_t	end;			/* one past the key's last version */
+	void	   *owned;			/* private copy of a block that is not cached */
+	LtgFileId	file;			/* for error messages */
+	uint64_t	offset;
+} LtgPoint;
+
+/* REQUIRES: inside an epoch.  LTG_NOT_FOUND when the run has no such key
+ * (filter and bounds are consulted when use_filter).  On LTG_OK *v is the
+ * newest version. */
+extern LtgStatus ltg_run_get(LtgSession *s, const LtgRunRef *ref, const uint8_t *key,
+							 uint32_t key_len, uint64_t hash, bool use_filter,
+							 LtgPoint *p, LtgVersion *v) LTG_MUST_CHECK;
+/* Next older version of the same key, or LTG_END. */
+extern LtgStatus ltg_point_older(LtgSession *s, LtgPoint *p, LtgVersion *v) LTG_MUST_CHECK;
+extern void ltg_point_close(LtgSession *s, LtgPoint *p);
+
+/* ---- iteration, by key in both directions ---- */
+typedef enum LtgCacheUse
+{
+	LTG_CACHE_NORMAL,			/* look up, insert on a miss */
+	LTG_CACHE_PEEK				/* use cached blocks, never insert (compaction,
+								 * check, huge scans) */
+} LtgCacheUse;
+
+typedef struct LtgRunIter LtgRunIter;
+
+extern LtgStatus ltg_run_iter_open(LtgSession *s, const LtgRunRef *ref, LtgCacheUse use,
+								   LtgRunIter **it) LTG_MUST_CHECK;
+extern void ltg_run_iter_close(LtgRunIter *it);
+/* Position at a key; LTG_END when there is none.  first/last: NULL key. */
+extern LtgStatus ltg_run_iter_seek_ge(LtgRunIter *it, const uint8_t *key, uint32_t key_len) LTG_MUST_CHECK;
+extern LtgStatus ltg_run_iter_seek_le(LtgRunIter *it, const uint8_t *key, uint32_t key_len) LTG_MUST_CHECK;
+extern LtgStatus ltg_run_iter_next_key(LtgRunIter *it) LTG_MUST_CHECK;
+extern LtgStatus ltg_run_iter_prev_key(LtgRunIter *it) LTG_MUST_CHECK;
+/* The current key (contiguous bytes) and its newest version; then older ones
+ * by ltg_run_iter_older (LTG_END after the oldest). Positioning resets it. */
+extern void ltg_run_iter_key(LtgRunIter *it, const uint8_t **key, uint32_t *key_len);
+extern void ltg_run_iter_version(LtgRunIter *it, LtgVersion *v);
+extern LtgStatus ltg_run_iter_older(LtgRunIter *it, LtgVersion *v) LTG_MUST_CHECK;
+
+/*
+ * Whole-block access for the fast scan.  A block is "plain" when every key has
+ * exactly one version, all are PUT, and all share one state: settled, or one
+ * (xid, cid) for the whole block.
+ */
+typedef struct LtgBlockView
+{
+	const uint8_t *data;		/* decompressed data block */
+	uint32_t	len;
+	uint32_t	n;				/* entries (= keys when plain) */
+	uint32_t	at;				/* index of the iterator's current entry */
+	bool		plain;
+	bool		all_settled;	/* plain and settled */
+	LtgXid		xid;			/* plain and not settled: the one writer */
+	uint32_t	cid;
+	LtgState	state;
+} LtgBlockView;
+
+/* The block the iterator stands in. */
+extern void ltg_run_iter_block(LtgRunIter *it, LtgBlockView *view);
+/* Leave the current block; stands on the first key of the next (forward) or
+ * the last key of the previous one (backward); LTG_END at the edge. */
+extern LtgStatus ltg_run_iter_next_block(LtgRunIter *it) LTG_MUST_CHECK;
+extern LtgStatus ltg_run_iter_prev_block(LtgRunIter *it) LTG_MUST_CHECK;
+/* Decode entry i of a block (any copy of its bytes).  The caller guarantees
+ * the bytes passed their checksum.  key_buf (LTG_KEY_MAX) receives the key when
+ * key != NULL; payload points into data. Both are cheap enough for per-row use. */
+extern void ltg_block_entry(const uint8_t *data, uint32_t len, uint32_t i,
+							uint8_t *key_buf, uint32_t *key_len, LtgVersion *v);
+
+#endif

@@ -1,0 +1,273 @@
+/*
+ * lightning.h
+ *	  What the files of the PostgreSQL side share.
+ *
+ * Include after postgres.h.  Names: callbacks mirror heapam's
+ * (lightning_tuple_insert), everything else is lightning_<verb>.
+ */
+#ifndef LIGHTNING_H
+#define LIGHTNING_H
+
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "storage/itemptr.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+#include "compat.h"
+#include "../engine/ltg.h"
+
+#define LIGHTNING_RMGR_ID 133
+#define LIGHTNING_DIR "lightning"	/* in the data directory */
+
+/* ---- guc.c ---- */
+extern int	lightning_memtable_size;	/* kB, one arena */
+extern int	lightning_memtable_count;
+extern int	lightning_cache_size;		/* kB */
+extern int	lightning_metadata_size;	/* kB */
+extern int	lightning_row_lock_size;	/* kB */
+extern int	lightning_compaction_workers;
+extern bool lightning_inplace_update;
+extern int	lightning_wal_compression;	/* enum, for multi-row records */
+extern void lightning_define_gucs(void);
+
+/* ---- shmem.c ---- */
+extern void lightning_shmem_init(void);	/* installs hooks; from _PG_init */
+extern bool lightning_preloaded(void);
+/* ERROR with hint unless the library is in shared_preload_libraries. */
+extern void lightning_require_preload(void);
+extern LtgShared *lightning_region;
+
+/* ---- session.c (xact.c): the backend's engine session ---- */
+/* Opened at first use, reset at (sub)abort, closed at exit. */
+extern LtgSession *lightning_session(void);
+
+/* ---- error.c: the one place where engine statuses become ereports ---- */
+/* No-op for OK, NOT_FOUND, END, BUSY.  rel may be NULL.  Clears s->err. */
+extern void lightning_report(LtgSession *s, LtgStatus st, Relation rel);
+
+/* ---- gate.c, worker.c ---- */
+/* Call between ltg_reserve and the log record: false = the gate is not up (the
+ * caller cancels, unlatches and calls lightning_gate_wait). In recovery: true. */
+extern bool lightning_gate_is_up(void);
+/* Waits until it is up; ERROR when it can't come (single-user, shutdown). */
+extern void lightning_gate_wait(void);
+/* After LTG_BUSY: make room, else wake the flusher and wait, interruptibly.
+ * Must be called with no latch held. */
+extern void lightning_make_room(LtgSession *s);
+extern void lightning_wake_flusher(void);
+
+/* ---- relation.c: relation -> store ---- */
+typedef struct LightningRel
+{
+	LtgStore   *store;
+	uint64		store_id;
+	bool		logged;			/* permanent relation: writes WAL, always */
+	/* row id chunk of this backend */
+	uint64		next_rowid;
+	uint32		rowids_left;
+	uint32		chunk;
+	LtgSeq		last_lsn;
+} LightningRel;
+/* Cached in rd_amcache (one pfree-able chunk); ERRCODE_DATA_CORRUPTED when the
+ * relation has no store ("never silently empty"). */
+extern LightningRel *lightning_rel(Relation rel);
+extern void lightning_store_key(const RelFileNode *node, BackendId backend, LtgStoreKey *key);
+extern uint64 lightning_take_rowid(Relation rel);
+extern uint64 lightning_take_rowids(Relation rel, uint32 n);	/* consecutive */
+
+/* ---- row ids and TIDs (PG-FACTS T1, T2) ----
+ * rowid: 40 bits = block << 8 | (offset - 1).  The executor's TIDs carry the
+ * version's tag in the high bits of the offset; index entries hold tag 0. */
+#define LIGHTNING_ROWID_MAX ((UINT64CONST(0xFFFFFFFE) << 8) | 255)
+#define LIGHTNING_TAG_MAX 126
+#define LIGHTNING_KEY_LEN 5
+
+static inline void
+lightning_set_tid(ItemPointer tid, uint64 rowid, uint8 tag)
+{
+	ItemPointerSet(tid, (BlockNumber) (rowid >> 8),
+				   (OffsetNumber) (((rowid & 255) + 1) | ((uint32) tag << 9)));
+}
+
+static inline uint64
+lightning_tid_rowid(const ItemPointerData *tid)
+{
+	return ((uint64) ItemPointerGetBlockNumberNoCheck(tid) << 8) |
+		(uint64) ((ItemPointerGetOffsetNumberNoCheck(tid) & 511) - 1);
+}
+
+static inline uint8
+lightning_tid_tag(const ItemPointerData *tid)
+{
+	return (uint8) (ItemPointerGetOffsetNumberNoCheck(tid) >> 9);
+}
+
+/* false: the offset is none of ours (e.g. user-written ctid) */
+static inline bool
+lightning_tid_valid(const ItemPointerData *tid)
+{
+	OffsetNumber off = ItemPointerGetOffsetNumberNoCheck(tid) & 511;
+
+	return ItemPointerGetBlockNumberNoCheck(tid) != InvalidBlockNumber &&
+		off >= 1 && off <= 256;
+}
+
+static inline void
+lightning_rowid_key(uint8 *key, uint64 rowid)
+{
+	key[0] = (uint8) (rowid >> 32);
+	key[1] = (uint8) (rowid >> 24);
+	key[2] = (uint8) (rowid >> 16);
+	key[3] = (uint8) (rowid >> 8);
+	key[4] = (uint8) rowid;
+}
+
+static inline uint64
+lightning_key_rowid(const uint8 *key)
+{
+	return ((uint64) key[0] << 32) | ((uint64) key[1] << 24) |
+		((uint64) key[2] << 16) | ((uint64) key[3] << 8) | key[4];
+}
+
+/* ---- xid.c: 32 <-> 64 bit transaction ids, snapshots ---- */
+/* Widen an xid that is within 2^31 of the next one. */
+extern LtgXid lightning_widen_xid(TransactionId xid);
+/* My current (sub)transaction's id, assigned if need be. */
+extern LtgXid lightning_my_xid(void);
+extern LtgXid lightning_horizon(void);
+/* In recovery "not known" is in progress, see PG-FACTS. May ereport. */
+extern LtgXidStatus lightning_xid_status(LtgXid xid);
+
+typedef struct LightningSnapshot
+{
+	LtgSnapshot ltg;			/* first: handed to the engine */
+	Snapshot	pg;
+	ErrorData  *error;			/* when ltg.failed */
+} LightningSnapshot;
+/* MVCC snapshots (incl. imported, standby): ready for ltg_get and scans. */
+extern void lightning_snapshot_init(LightningSnapshot *ls, Snapshot snap);
+/* How one version looks to any kind of snapshot (MVCC, Self, Any, Dirty,
+ * NonVacuumable): used with raw reads. For Dirty fills snap->xmin/xmax/token. */
+extern bool lightning_version_visible(const LtgVersion *v, Snapshot snap, LtgState *fate);
+
+/* ---- row.c: row <-> payload ---- */
+typedef struct LightningRowBuf
+{
+	uint8	   *data;			/* palloc'd in the context given at first use */
+	uint32		len;
+	uint32		cap;
+} LightningRowBuf;
+/* Encode the slot's values (already toasted where needed). ERROR when the row
+ * is over the limit. */
+extern void lightning_form_row(TupleDesc desc, const Datum *values, const bool *isnull,
+							   LightningRowBuf *buf);
+
+/* ---- slot.c ---- */
+extern const TupleTableSlotOps TTSOpsLightning;
+typedef struct LightningSlot
+{
+	TupleTableSlot base;
+	const uint8 *payload;		/* encoded row, 8-byte aligned */
+	uint32		payload_len;
+	uint32		off;			/* deforming progress */
+	bool		slow;
+	TransactionId xmin;			/* system columns */
+	TransactionId xmax;
+	CommandId	cid;
+	uint8	   *owned;			/* materialised copy, in tts_mcxt */
+} LightningSlot;
+/* Make the slot show a stored version.  The payload must outlive the slot's
+ * content unless copy is true. */
+extern void lightning_slot_store(TupleTableSlot *slot, Relation rel, uint64 rowid,
+								 const LtgVersion *v, bool copy);
+
+/* ---- tableam*.c ---- */
+extern const TableAmRoutine *lightning_routine(void);
+/* tableam_scan.c */
+extern TableScanDesc lightning_scan_begin(Relation rel, Snapshot snapshot, int nkeys,
+										  struct ScanKeyData *key,
+										  ParallelTableScanDesc pscan, uint32 flags);
+extern void lightning_scan_end(TableScanDesc scan);
+extern void lightning_scan_rescan(TableScanDesc scan, struct ScanKeyData *key, bool set_params,
+								  bool allow_strat, bool allow_sync, bool allow_pagemode);
+extern bool lightning_scan_getnextslot(TableScanDesc scan, ScanDirection dir, TupleTableSlot *slot);
+extern void lightning_scan_set_tidrange(TableScanDesc scan, ItemPointer mintid, ItemPointer maxtid);
+extern bool lightning_scan_getnextslot_tidrange(TableScanDesc scan, ScanDirection dir, TupleTableSlot *slot);
+extern Size lightning_parallelscan_estimate(Relation rel);
+extern Size lightning_parallelscan_initialize(Relation rel, ParallelTableScanDesc pscan);
+extern void lightning_parallelscan_reinitialize(Relation rel, ParallelTableScanDesc pscan);
+extern bool lightning_scan_bitmap_next_block(TableScanDesc scan, struct TBMIterateResult *tbmres);
+extern bool lightning_scan_bitmap_next_tuple(TableScanDesc scan, struct TBMIterateResult *tbmres, TupleTableSlot *slot);
+extern bool lightning_scan_sample_next_block(TableScanDesc scan, struct SampleScanState *st);
+extern bool lightning_scan_sample_next_tuple(TableScanDesc scan, struct SampleScanState *st, TupleTableSlot *slot);
+/* tableam_fetch.c */
+extern struct IndexFetchTableData *lightning_index_fetch_begin(Relation rel);
+extern void lightning_index_fetch_reset(struct IndexFetchTableData *data);
+extern void lightning_index_fetch_end(struct IndexFetchTableData *data);
+extern bool lightning_index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snapshot,
+										TupleTableSlot *slot, bool *call_again, bool *all_dead);
+extern bool lightning_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
+extern bool lightning_tuple_tid_valid(TableScanDesc scan, ItemPointer tid);
+extern void lightning_get_latest_tid(TableScanDesc scan, ItemPointer tid);
+extern bool lightning_tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot);
+extern TransactionId lightning_index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate);
+/* tableam_modify.c */
+extern void lightning_tuple_insert(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
+								   struct BulkInsertStateData *bistate);
+extern void lightning_tuple_insert_speculative(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
+											   struct BulkInsertStateData *bistate, uint32 token);
+extern void lightning_tuple_complete_speculative(Relation rel, TupleTableSlot *slot, uint32 token, bool succeeded);
+extern void lightning_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId cid, int options,
+								   struct BulkInsertStateData *bistate);
+extern TM_Result lightning_tuple_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot,
+										Snapshot crosscheck, bool wait, TM_FailureData *tmfd, bool changingPart);
+extern TM_Result lightning_tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid,
+										Snapshot snapshot, Snapshot crosscheck, bool wait, TM_FailureData *tmfd,
+										LockTupleMode *lockmode, bool *update_indexes);
+extern void lightning_finish_bulk_insert(Relation rel, int options);
+/* tableam_lock.c */
+extern TM_Result lightning_tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot,
+									  CommandId cid, LockTupleMode mode, LockWaitPolicy wait_policy,
+									  uint8 flags, TM_FailureData *tmfd);
+/* tableam_ddl.c */
+extern void lightning_relation_set_new_filenode(Relation rel, const RelFileNode *newrnode, char persistence,
+												TransactionId *freezeXid, MultiXactId *minmulti);
+extern void lightning_relation_nontransactional_truncate(Relation rel);
+extern void lightning_relation_copy_data(Relation rel, const RelFileNode *newrnode);
+extern void lightning_relation_copy_for_cluster(Relation OldTable, Relation NewTable, Relation OldIndex,
+												bool use_sort, TransactionId OldestXmin, TransactionId *xid_cutoff,
+												MultiXactId *multi_cutoff, double *num_tuples,
+												double *tups_vacuumed, double *tups_recently_dead);
+extern uint64 lightning_relation_size(Relation rel, ForkNumber forkNumber);
+extern bool lightning_relation_needs_toast_table(Relation rel);
+extern Oid	lightning_relation_toast_am(Relation rel);
+/* tableam_vacuum.c */
+extern void lightning_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy bstrategy);
+extern bool lightning_scan_analyze_next_block(TableScanDesc scan, BlockNumber blockno, BufferAccessStrategy bstrategy);
+extern bool lightning_scan_analyze_next_tuple(TableScanDesc scan, TransactionId OldestXmin, double *liverows,
+											  double *deadrows, TupleTableSlot *slot);
+/* tableam_build.c */
+extern double lightning_index_build_range_scan(Relation table_rel, Relation index_rel, struct IndexInfo *index_info,
+											   bool allow_sync, bool anyvisible, bool progress,
+											   BlockNumber start_blockno, BlockNumber numblocks,
+											   IndexBuildCallback callback, void *callback_state, TableScanDesc scan);
+extern void lightning_index_validate_scan(Relation table_rel, Relation index_rel, struct IndexInfo *index_info,
+										  Snapshot snapshot, struct ValidateIndexState *state);
+/* cost.c */
+extern void lightning_relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages, double *tuples,
+											 double *allvisfrac);
+
+/* ---- rowlock.c: row locks in shared memory ---- */
+extern Size lightning_rowlock_shmem_size(void);
+extern void lightning_rowlock_shmem_init(void);
+extern void lightning_rowlock_at_xact_end(void);
+extern void lightning_rowlock_at_subabort(SubTransactionId subid);
+
+/* ---- wal.c / rmgr.c ---- */
+extern void lightning_register_rmgr(void);
+
+/* ---- hooks.c: utility, object access, executor start, planner ---- */
+extern void lightning_install_hooks(void);
+
+#endif
