@@ -1,6 +1,6 @@
 /*
  * ltg.h
- *	  The engine's public interface: the only header, with port.h, that a host
+ *	  The engine's public interface: the only header, with ltg_port.h, that a host
  *	  includes (it brings base/version.h and base/session.h with it).
  *
  * Life of a region

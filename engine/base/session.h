@@ -10,7 +10,7 @@
 #ifndef LTG_SESSION_H
 #define LTG_SESSION_H
 
-#include "port.h"
+#include "ltg_port.h"
 
 typedef struct LtgShared LtgShared;		/* the shared region, see tree/shared.h */
 typedef struct LtgFileCache LtgFileCache;	/* storage/file.h */

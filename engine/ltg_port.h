@@ -1,5 +1,5 @@
 /*
- * port.h
+ * ltg_port.h
  *	  What the engine asks of its host: memory, files, locks, time, the log,
  *	  and the fate of transactions.
  *
