@@ -1,0 +1,182 @@
+#!/bin/bash
+# All tests, against private servers: the work behind "make check".
+#
+#	t/check.sh [part ...]	parts: engine asan tsan sim regress isolation tap
+#
+# Started as root it copies the tree to a directory of the user "postgres" and
+# goes on as that user, since servers refuse to run as root.  PostgreSQL's
+# installation is copied too (it is relocatable), so that installing the
+# extension for the tests touches nothing of the system's.
+#
+# The last line is "N passed, N failed"; the exit status is 0 if none failed.
+set -u
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+cd "$top" || exit 1
+PG_CONFIG=${PG_CONFIG:-pg_config}
+
+if [ "$(id -u)" = 0 ]; then
+	"$top/.ci/deps" || exit 1
+	work=$(mktemp -d /tmp/lightning-check.XXXXXX)
+	trap 'rm -rf "$work"' EXIT
+	mkdir "$work/tree"
+	tar -C "$top" --exclude=.git --exclude=build --exclude='*.o' --exclude='*.so' -cf - . | tar -C "$work/tree" -xf -
+	chown -R postgres "$work"
+	chmod 755 "$work"
+	runuser -u postgres -- env HOME="$work" CI="${CI:-}" PG_CONFIG="$PG_CONFIG" \
+		LIGHTNING_CYCLES="${LIGHTNING_CYCLES:-}" LIGHTNING_SEED="${LIGHTNING_SEED:-}" \
+		LIGHTNING_SIM_SEEDS="${LIGHTNING_SIM_SEEDS:-}" \
+		"$work/tree/t/check.sh" "$@"
+	status=$?
+	if [ -n "${KEEP_LOGS:-}" ] && [ -d "$work/tree/tmp_check" ]; then
+		rm -rf "$top/tmp_check" && cp -r "$work/tree/tmp_check" "$top/tmp_check"
+	fi
+	exit $status
+fi
+
+parts="$*"
+[ -n "$parts" ] || parts="engine asan tsan sim regress isolation tap"
+passed=0
+failed=0
+failures=""
+
+tmp=$top/tmp_check
+rm -rf "$tmp"
+mkdir -p "$tmp"
+
+note() # name passed failed
+{
+	passed=$((passed + $2))
+	failed=$((failed + $3))
+	[ "$3" = 0 ] || failures="$failures $1"
+	printf -- '-- %s: %d passed, %d failed (%d s)\n' "$1" "$2" "$3" $((SECONDS - started))
+}
+
+finish()
+{
+	[ -z "$failures" ] || echo "failed:$failures"
+	echo "$passed passed, $failed failed"
+	[ $failed = 0 ]
+	exit
+}
+
+# Run one make target of the engine whose tests are cmocka programs.
+engine_part() # name target mode
+{
+	local log=$tmp/$1.log p f status
+
+	started=$SECONDS
+	if ! make -s -j2 -C engine MODE="$3" tests >"$log" 2>&1; then
+		tail -50 "$log"
+		note "$1" 0 1
+		return
+	fi
+	make -s -C engine "$2" >>"$log" 2>&1
+	status=$?
+	p=$(grep -Ec '^\[ +OK +\]' "$log")
+	f=$(grep -Ec '^\[  FAILED  \] [^0-9]' "$log")
+	if [ $status != 0 ]; then
+		[ "$f" != 0 ] || f=1
+		grep -E 'FAILED|ERROR|error|Sanitizer|assert|seed' "$log" | head -60
+		tail -30 "$log"
+	fi
+	note "$1" "$p" "$f"
+}
+
+# ---- the engine, without a server ----
+for part in $parts; do
+	case $part in
+		engine) engine_part engine check plain ;;
+		asan) engine_part engine-asan check-asan asan ;;
+		tsan) engine_part engine-tsan check-tsan tsan ;;
+		sim)
+			started=$SECONDS
+			seeds=${LIGHTNING_SIM_SEEDS:-1000}
+			if make -s -C engine sim FIRST="${LIGHTNING_SEED:-1}" SEEDS="$seeds" >"$tmp/sim.log" 2>&1; then
+				note "simulation ($seeds seeds)" 1 0
+			else
+				tail -40 "$tmp/sim.log"
+				note "simulation ($seeds seeds)" 0 1
+			fi
+			;;
+	esac
+done
+
+case " $parts " in
+	*" regress "* | *" isolation "* | *" tap "*) ;;
+	*) finish ;;
+esac
+
+# ---- the extension, in a copy of PostgreSQL's installation ----
+started=$SECONDS
+. "$top/t/install.sh"
+if ! private_install "$tmp/inst" >"$tmp/build.log" 2>&1; then
+	grep -E 'error|Error|warning' "$tmp/build.log" | head -40
+	note build 0 1
+	finish
+fi
+note build 1 0
+sockets=$(mktemp -d /tmp/lightning-sock.XXXXXX)
+trap 'rm -rf "$sockets"' EXIT
+
+cat >"$tmp/regress.conf" <<CONF
+shared_preload_libraries = 'lightning'
+unix_socket_directories = '$sockets'
+listen_addresses = ''
+fsync = off
+max_prepared_transactions = 10
+CONF
+
+regress_part() # name binary tests...
+{
+	local name=$1 binary=$2 log=$tmp/$1.log p f
+
+	shift 2
+	started=$SECONDS
+	[ -n "$*" ] || return
+	mkdir -p "$tmp/$name"
+	PGHOST=$sockets "$binary" --inputdir="$top" --outputdir="$tmp/$name" --bindir="$bindir" \
+		--temp-instance="$tmp/$name/instance" --temp-config="$tmp/regress.conf" \
+		--host="$sockets" --dbname="lightning_$name" --load-extension=lightning "$@" >"$log" 2>&1
+	p=$(grep -Ec '^(test|     ) .*\.\.\. ok ' "$log")
+	f=$(grep -Ec '\.\.\. (FAILED|failed)' "$log")
+	if ! grep -q '^ All .* tests passed' "$log"; then
+		[ "$f" != 0 ] || f=1
+		tail -20 "$log"
+		[ -f "$tmp/$name/regression.diffs" ] && head -150 "$tmp/$name/regression.diffs"
+	fi
+	note "$name" "$p" "$f"
+}
+
+tap_part()
+{
+	local log=$tmp/tap.log status p f=0 total
+
+	started=$SECONDS
+	mkdir -p "$tmp/tap"
+	(
+		cd "$tmp/tap" || exit 1
+		export TESTDIR=$tmp/tap PG_REGRESS=$pgxs/test/regress/pg_regress LIGHTNING_TREE=$top
+		prove --timer -I "$pgxs/test/perl" -I "$top/t" "$top"/t/[0-9]*.pl
+	) >"$log" 2>&1
+	status=$?
+	total=$(sed -n 's/^Files=[0-9]*, Tests=\([0-9]*\).*/\1/p' "$log" | tail -1)
+	if [ $status != 0 ]; then
+		f=$(sed -n 's/.*Failed: \([0-9]*\)).*/\1/p' "$log" | awk '{s+=$1} END {print s+0}')
+		[ "$f" != 0 ] || f=1
+		tail -60 "$log"
+		grep -h -A8 'not ok' "$tmp"/tap/tmp_check/log/regress_log_* 2>/dev/null | head -80
+	fi
+	p=$((${total:-0} - f))
+	[ $p -ge 0 ] || p=0
+	note tap $p "$f"
+}
+
+for part in $parts; do
+	case $part in
+		regress) regress_part regress "$pgxs/test/regress/pg_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-REGRESS) ;;
+		isolation) regress_part isolation "$pgxs/test/isolation/pg_isolation_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-ISOLATION) ;;
+		tap) tap_part ;;
+	esac
+done
+finish
