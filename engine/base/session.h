@@ -20,6 +20,7 @@ typedef struct LtgSession
 	LtgPort    *port;
 	LtgShared  *shared;
 	LtgError	err;			/* first error wins until ltg_clear_error */
+	struct LtgEpochTable *epochs;	/* base/epoch.h; set when it is opened */
 	uint32_t	epoch_slot;		/* index into the shared epoch table */
 	uint32_t	epoch_depth;	/* nesting of ltg_epoch_enter */
 	int32_t		latched_stripe; /* key stripe held, -1 if none */

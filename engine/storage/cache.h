@@ -20,6 +20,10 @@
 
 #include "base/epoch.h"
 
+/* What a decompressed block may take beyond LtgConfig.block_size and still be
+ * cached: the entry that crosses the target size, and the block's tables. */
+#define LTG_FRAME_SLACK 512
+
 typedef struct LtgCache LtgCache;
 typedef struct LtgFrame LtgFrame;
 
