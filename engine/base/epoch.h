@@ -37,5 +37,7 @@ extern void ltg_epoch_reset(LtgSession *s);
 extern uint64_t ltg_epoch_stamp(LtgEpochTable *t);
 /* True when no session can still see what was unlinked at stamp. */
 extern bool ltg_epoch_passed(LtgEpochTable *t, uint64_t stamp);
+/* Every stamp up to the returned value has passed: one scan for many. */
+extern uint64_t ltg_epoch_oldest(LtgEpochTable *t);
 
 #endif
