@@ -55,7 +55,9 @@ typedef enum LtgLockId
 	LTG_LOCK_STRIPE_0 = 0,		/* key stripes: one writer per key */
 	LTG_LOCK_FLUSH = LTG_LOCK_STRIPES,	/* one flush at a time */
 	LTG_LOCK_COMPACT,			/* picking and reserving compaction inputs */
-	LTG_LOCK_META,				/* store table, run sets, manifest publication */
+	LTG_LOCK_MANIFEST,			/* one publication at a time; held over its I/O */
+	LTG_LOCK_META,				/* store table, run sets, file table, generation
+								 * list; never held over I/O of the engine */
 	LTG_LOCK_PIN_0,				/* shared by writers over {log + apply};
 								 * all taken exclusively by freeze */
 	LTG_LOCK_ALLOC = LTG_LOCK_PIN_0 + LTG_LOCK_PINS,	/* shared allocator */

@@ -16,11 +16,25 @@
  *	 S3. Freezing takes all LTG_LOCK_PIN_* exclusively for as long as it takes
  *		 to read the log position B and swap two pointers.  So a generation
  *		 ends exactly at B: every record with LSN <= B is in it or older
- *		 ones, every later one in newer ones.
+ *		 ones, every later one in newer ones.  DDL is cut at the same B: it
+ *		 holds LTG_LOCK_META over {log + change}, and so does a freeze.
  *	 S4. The manifest's D is the B of the newest generation it contains, so
- *		 replay skips exactly the records with LSN <= D.
+ *		 replay skips exactly the records with LSN <= D.  The store table
+ *		 written with it was copied after that cut, so it contains every
+ *		 creation and drop with LSN <= D; later ones may be in it too and
+ *		 are replayed (see load.c).
  *	 S5. Run sets are immutable; a store's pointer to one is replaced under
  *		 LTG_LOCK_META, after the manifest that describes it is durable.
+ *		 Only the holder of LTG_LOCK_MANIFEST replaces one run set by
+ *		 another; a drop or a reset (LTG_LOCK_META alone) takes it away.
+ *
+ * Reclamation: what a reader may still see is stamped when it is unlinked
+ * (run sets, generation lists, arenas, store descriptors, data files) and is
+ * reused when the stamp's epoch has passed.  Nothing in a freeze allocates:
+ * generation lists come from a ring that is large enough, see
+ * LTG_GEN_LISTS.
+ *
+ * Lock order: LTG_LOCK_FLUSH, _COMPACT, _MANIFEST, _META, _PIN_*.
  */
 #ifndef LTG_TREE_SHARED_H
 #define LTG_TREE_SHARED_H
@@ -35,8 +49,19 @@
 #define LTG_GENERATIONS_MAX 16
 #define LTG_LEVELS_MAX 8
 
-/* Immutable list of a store's runs: level 0 by falling age, then level 1 by
- * key, level 2 by key, ... level_start[i]..level_start[i+1] are level i. */
+/*
+ * Between two passings of an epoch each arena becomes active at most once and
+ * retires at most once, so at most 2 * LTG_GENERATIONS_MAX replaced lists wait
+ * for it, and one is current.
+ */
+#define LTG_GEN_LISTS (2 * LTG_GENERATIONS_MAX + 2)
+
+/*
+ * Immutable list of a store's runs: level 0 by falling age, then level 1 by
+ * key, level 2 by key, ... level_start[i]..level_start[i+1] are level i.
+ * "By key" goes by min_key, then max_key: two runs whose truncated bounds are
+ * alike stand in no particular order, although they are disjoint.
+ */
 typedef struct LtgRunSet
 {
 	uint32_t	n;
@@ -44,17 +69,29 @@ typedef struct LtgRunSet
 	LtgRunRef	run[];
 } LtgRunSet;
 
+/*
+ * A store descriptor.  Type-stable: descriptors come in slabs that are never
+ * given back.  Chains may be walked inside an epoch without a lock: an
+ * unlinked descriptor keeps its links until it is reused.
+ */
 struct LtgStore
 {
-	_Atomic uint64_t id;		/* unique in the region's life; 0 = free */
-	LtgStoreKey key;
+	_Atomic uint64_t id;		/* never reused, also not across restarts;
+								 * 0 = dropped or free */
+	LtgStoreKey key;			/* constant while linked */
 	LtgSeq		stamp;
 	_Atomic uint32_t flags;
 	_Atomic uint64_t next_rowid;
 	_Atomic uint64_t graves_cleared;	/* seq */
 	LtgRunSet  *_Atomic runs;	/* NULL: none */
 	uint32_t	compacting;		/* a compaction works on it (LTG_LOCK_COMPACT) */
-	LtgStore   *hash_next;		/* bucket chain; LTG_LOCK_META to change */
+	LtgStore   *_Atomic hash_next;	/* bucket chain by key; LTG_LOCK_META to change */
+	LtgStore   *_Atomic id_next;	/* bucket chain by id; the same */
+
+	/* of a dropped one, LTG_LOCK_META: */
+	LtgStore   *free_next;		/* list of dropped, or of free ones */
+	LtgSeq		dropped_at;		/* LSN of the drop */
+	uint64_t	epoch_stamp;
 };
 
 /* Immutable list of generations, newest first; [0] is active. */
@@ -62,17 +99,83 @@ typedef struct LtgGenList
 {
 	uint32_t	n;
 	LtgGeneration *gen[LTG_GENERATIONS_MAX];
+	uint64_t	epoch_stamp;	/* when it was replaced; 0 = free or current */
 } LtgGenList;
 
-typedef struct LtgSharedFile	/* a data file in use */
+typedef enum LtgArenaState
+{
+	LTG_ARENA_READY,			/* empty, has its number */
+	LTG_ARENA_ACTIVE,
+	LTG_ARENA_FROZEN,
+	LTG_ARENA_RETIRED			/* flushed; to be reset when its epoch passed */
+} LtgArenaState;
+
+typedef struct LtgArena			/* LTG_LOCK_META */
+{
+	LtgGeneration *gen;
+	LtgArenaState state;
+	LtgSeq		cut;			/* FROZEN: its B */
+	uint64_t	epoch_stamp;	/* RETIRED */
+} LtgArena;
+
+typedef struct LtgSharedFile	/* a data file in use; LTG_LOCK_META */
 {
 	LtgFileId	id;
 	uint64_t	bytes;
 	uint32_t	refs;			/* run refs in current run sets */
 	uint32_t	missing;		/* absent or damaged when loaded */
+	uint64_t	named_in;		/* last manifest number it was written to */
 	uint64_t	obsolete_at;	/* first manifest number without it, 0 = in use */
 	uint64_t	epoch_stamp;	/* when it became obsolete */
 	struct LtgSharedFile *next;
 } LtgSharedFile;
+
+typedef struct LtgCounters
+{
+	_Atomic uint64_t freezes, busy;
+	_Atomic uint64_t flushes, flush_bytes, flush_versions_in, flush_versions_out;
+	_Atomic uint64_t compactions, compact_bytes_read, compact_bytes_written;
+	_Atomic uint64_t compact_versions_in, compact_versions_out;
+} LtgCounters;
+
+struct LtgShared
+{
+	/* Constant after ltg_shared_init. */
+	uint64_t	magic;
+	LtgConfig	config;
+	LtgEpochTable *epochs;
+	LtgShAlloc *alloc;
+	LtgCache   *cache;
+	LtgStore   *_Atomic *stores_by_key;	/* bucket arrays; LTG_LOCK_META to
+										 * change, an epoch to walk */
+	LtgStore   *_Atomic *stores_by_id;
+	uint32_t	store_buckets;	/* a power of two */
+	LtgSharedFile **files_by_id;	/* LTG_LOCK_META */
+	uint32_t	file_buckets;	/* a power of two */
+
+	/* What readers and writers load; replaced by freeze and publish. */
+	_Alignas(LTG_CACHE_LINE) LtgGenList *_Atomic gens;
+	_Atomic LtgSeq durable;		/* D; LTG_LOCK_META to change */
+	_Atomic uint64_t manifest;	/* number of the current one, 0 = none */
+	_Atomic uint64_t files_removed; /* counts removed data files */
+
+	/* LTG_LOCK_META */
+	_Alignas(LTG_CACHE_LINE) LtgArena arena[LTG_GENERATIONS_MAX];
+	LtgGenList	gen_list[LTG_GEN_LISTS];
+	uint64_t	next_generation;
+	LtgStore   *free_stores;
+	LtgStore   *dropped_stores; /* their tombstones or epochs still matter */
+	uint64_t	next_store_id;
+	uint64_t	next_manifest;
+	uint64_t	n_stores, n_files, file_bytes, n_obsolete;
+	uint64_t	changes;		/* of what a manifest describes */
+	uint64_t	changes_published;
+	uint64_t	changed_at_us;	/* first change that is not published */
+	bool		loaded;
+
+	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t next_file_id;
+	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t next_unlogged_seq;
+	_Alignas(LTG_CACHE_LINE) LtgCounters count;
+};
 
 #endif
