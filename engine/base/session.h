@@ -26,6 +26,11 @@ typedef struct LtgSession
 	int32_t		latched_stripe; /* key stripe held, -1 if none */
 	int32_t		pinned;			/* generation-pin lock held, -1 if none */
 	LtgFileCache *files;
+	struct LtgCache *cache;		/* block cache of the region; NULL: none, blocks
+								 * are read into private memory */
+	_Atomic uint64_t *files_removed;	/* shared counter, see storage/file.h;
+										 * NULL: none */
+	void	   *block_ctx;		/* storage/blockio.h: buffers and codec contexts */
 	void	   *write_ctx;		/* state between reserve and apply */
 } LtgSession;
 
