@@ -45,6 +45,10 @@ extern LtgStatus ltg_fail(LtgSession *s, LtgStatus status, const char *fmt,...)
 extern LtgStatus ltg_fail_corrupt(LtgSession *s, LtgFileId file, uint64_t offset,
 								  const char *fmt,...)
 			__attribute__((format(printf, 4, 5)));
+/* Keep the detail a port call left in *e (unless an error is there already);
+ * file and offset name the data file, 0 if it is none.  Returns status. */
+extern LtgStatus ltg_fail_port(LtgSession *s, LtgStatus status, const LtgError *e,
+							   LtgFileId file, uint64_t offset);
 extern void ltg_clear_error(LtgSession *s);
 extern const char *ltg_status_name(LtgStatus status);
 

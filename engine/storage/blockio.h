@@ -1,0 +1,48 @@
+/*
+ * blockio.h
+ *	  Reading blocks: envelope, checksum, decompression, cache.
+ */
+#ifndef LTG_BLOCKIO_H
+#define LTG_BLOCKIO_H
+
+#include "base/session.h"
+#include "storage/run.h"
+
+/* Where a block is; disk_len includes the envelope. */
+typedef struct LtgBlockPtr
+{
+	LtgFileId	file;
+	uint64_t	offset;
+	uint32_t	disk_len;
+} LtgBlockPtr;
+
+/*
+ * Private memory for blocks that are not in the cache: a chunk that knows its
+ * capacity, grown when needed.  Zero pointer = none.
+ */
+extern LtgStatus ltg_private_reserve(LtgSession *s, void **owned, size_t len,
+									 uint8_t **data) LTG_MUST_CHECK;
+extern void ltg_private_free(LtgSession *s, void **owned);
+
+/*
+ * Read a block of the wanted type.  *data is 8-byte aligned.
+ *
+ * LTG_CACHE_NORMAL: REQUIRES an epoch if the session has a cache.  *data points
+ * into the cache (valid until the epoch is left) or into *owned.
+ * LTG_CACHE_PEEK: needs no epoch, *data is always in *owned.
+ */
+extern LtgStatus ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type,
+								LtgCacheUse use, void **owned,
+								const uint8_t **data, uint32_t *len) LTG_MUST_CHECK;
+
+/* Read bytes of a data file, exactly len of them, else LTG_CORRUPT. */
+extern LtgStatus ltg_file_read_exact(LtgSession *s, LtgFileId file, void *buf,
+									 size_t len, uint64_t offset) LTG_MUST_CHECK;
+
+/* Scratch for the inner blocks of a point read, when they bypass the cache. */
+extern LtgStatus ltg_inner_scratch(LtgSession *s, void ***owned) LTG_MUST_CHECK;
+
+/* Frees what the session keeps for block reads; ltg_file_cache_destroy calls it. */
+extern void ltg_blockio_free(LtgSession *s);
+
+#endif
