@@ -1,0 +1,109 @@
+/*
+ * toast.c
+ *	  Long values are toasted by heap's own code into a heap TOAST relation.
+ *
+ * heap_toast_insert_or_update() works on HeapTuples of any relation whose
+ * reltoastrelid is set.  So a HeapTuple is formed only for the rows that may
+ * need it: those longer than TOAST_TUPLE_THRESHOLD, and those that bring (or
+ * replace) values which live outside the row.
+ */
+#include "postgres.h"
+
+#include "access/heaptoast.h"
+#include "access/htup_details.h"
+#include "access/toast_internals.h"
+
+#include "lightning.h"
+#include "toast.h"
+
+static bool
+values_have_external(TupleDesc desc, const Datum *values, const bool *isnull)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		struct varlena *value;
+
+		if (isnull[i] || TupleDescAttr(desc, i)->attlen != -1)
+			continue;
+		value = (struct varlena *) DatumGetPointer(values[i]);
+		if (VARATT_IS_EXTERNAL(value) && !VARATT_IS_EXTERNAL_EXPANDED(value))
+			return true;
+	}
+	return false;
+}
+
+static bool
+slot_has_external(TupleTableSlot *slot)
+{
+	LightningSlot *lslot = (LightningSlot *) slot;
+
+	if (slot->tts_ops == &TTSOpsLightning && lslot->payload != NULL)
+		return lightning_row_has_external(lslot->payload, lslot->payload_len);
+	slot_getallattrs(slot);
+	return values_have_external(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
+}
+
+void
+lightning_toast_values(Relation rel, TupleTableSlot *slot, TupleTableSlot *oldslot,
+					   int options, LightningToasted *out)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		external;
+	HeapTuple	newtup;
+	HeapTuple	oldtup = NULL;
+	HeapTuple	toasted;
+
+	slot_getallattrs(slot);
+	out->values = slot->tts_values;
+	out->isnull = slot->tts_isnull;
+	out->owned = NULL;
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION && rel->rd_rel->relkind != RELKIND_MATVIEW)
+		return;
+
+	external = values_have_external(desc, slot->tts_values, slot->tts_isnull) ||
+		(oldslot != NULL && slot_has_external(oldslot));
+	if (!external &&
+		SizeofHeapTupleHeader + heap_compute_data_size(desc, slot->tts_values, slot->tts_isnull) <=
+		TOAST_TUPLE_THRESHOLD)
+		return;
+
+	newtup = heap_form_tuple(desc, slot->tts_values, slot->tts_isnull);
+	if (oldslot != NULL)
+		oldtup = ExecCopySlotHeapTuple(oldslot);
+	toasted = heap_toast_insert_or_update(rel, newtup, oldtup, options);
+	if (oldtup != NULL)
+		heap_freetuple(oldtup);
+	if (toasted != newtup)
+		heap_freetuple(newtup);
+
+	/* one chunk: the arrays point into the tuple that is kept with them */
+	out->values = palloc(desc->natts * (sizeof(Datum) + sizeof(bool)));
+	out->isnull = (bool *) (out->values + desc->natts);
+	heap_deform_tuple(toasted, desc, out->values, out->isnull);
+	out->owned = toasted;
+}
+
+void
+lightning_toast_release(LightningToasted *out)
+{
+	if (out->owned == NULL)
+		return;
+	heap_freetuple((HeapTuple) out->owned);
+	pfree(out->values);
+	out->owned = NULL;
+}
+
+void
+lightning_toast_delete(Relation rel, TupleTableSlot *oldslot, bool is_speculative)
+{
+	HeapTuple	oldtup;
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION && rel->rd_rel->relkind != RELKIND_MATVIEW)
+		return;
+	if (!slot_has_external(oldslot))
+		return;
+	oldtup = ExecCopySlotHeapTuple(oldslot);
+	heap_toast_delete(rel, oldtup, is_speculative);
+	heap_freetuple(oldtup);
+}
