@@ -28,7 +28,16 @@ extern int	lightning_metadata_size;	/* kB */
 extern int	lightning_row_lock_size;	/* kB */
 extern int	lightning_compaction_workers;
 extern bool lightning_inplace_update;
-extern int	lightning_wal_compression;	/* enum, for multi-row records */
+extern int	lightning_block_size;		/* kB, raw bytes of a data block */
+extern int	lightning_zstd_level;
+extern int	lightning_compaction_trigger;
+typedef enum LightningWalCompression
+{
+	LIGHTNING_WAL_PLAIN,
+	LIGHTNING_WAL_LZ4,
+	LIGHTNING_WAL_ZSTD
+} LightningWalCompression;
+extern int	lightning_wal_compression;	/* for multi-row records */
 extern void lightning_define_gucs(void);
 
 /* ---- shmem.c ---- */
@@ -56,6 +65,17 @@ extern void lightning_gate_wait(void);
  * Must be called with no latch held. */
 extern void lightning_make_room(LtgSession *s);
 extern void lightning_wake_flusher(void);
+extern void lightning_gate_init(void);		/* from _PG_init: hooks, worker */
+extern void lightning_register_workers(void);
+/*
+ * For the resource manager.  begin: from rm_startup; checks that the files
+ * reach up to where replay starts.  flush: from rm_cleanup; everything replayed
+ * so far goes to files (checkpoint records do so by themselves).  make_room:
+ * redo got LTG_BUSY; flushes in the startup process.
+ */
+extern void lightning_recovery_begin(void);
+extern void lightning_recovery_flush(void);
+extern void lightning_recovery_make_room(LtgSession *s);
 
 /* ---- relation.c: relation -> store ---- */
 typedef struct LightningRel
@@ -75,6 +95,13 @@ extern LightningRel *lightning_rel(Relation rel);
 extern void lightning_store_key(const RelFileNode *node, BackendId backend, LtgStoreKey *key);
 extern uint64 lightning_take_rowid(Relation rel);
 extern uint64 lightning_take_rowids(Relation rel, uint32 n);	/* consecutive */
+/*
+ * Create the store of a new relfilenode: logs it (unless temporary) and drops
+ * it again if the (sub)transaction aborts.  The relation's main fork must have
+ * been created before: its file is what tells an orphan.  Old stores go, like
+ * the files, at commit (RelationDropStorage says which).
+ */
+extern void lightning_create_store(const RelFileNode *node, char persistence, BackendId backend);
 
 /* ---- row ids and TIDs (PG-FACTS T1, T2) ----
  * rowid: 40 bits = block << 8 | (offset - 1).  The executor's TIDs carry the
@@ -269,5 +296,8 @@ extern void lightning_register_rmgr(void);
 
 /* ---- hooks.c: utility, object access, executor start, planner ---- */
 extern void lightning_install_hooks(void);
+/* To be called by relation_size: keeps ANALYZE from prefetching virtual blocks
+ * of the main fork, which have no file behind them. */
+extern void lightning_forbid_prefetch(void);
 
 #endif

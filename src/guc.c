@@ -1,0 +1,128 @@
+/*
+ * guc.c
+ *	  Settings.
+ *
+ * Everything that sizes shared memory is fixed at server start.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "lightning.h"
+
+int			lightning_memtable_size;
+int			lightning_memtable_count;
+int			lightning_cache_size;
+int			lightning_metadata_size;
+int			lightning_row_lock_size;
+int			lightning_block_size;
+int			lightning_zstd_level;
+int			lightning_compaction_trigger;
+int			lightning_compaction_workers;
+bool		lightning_inplace_update;
+int			lightning_wal_compression;
+
+static const struct config_enum_entry wal_compression_options[] = {
+	{"none", LIGHTNING_WAL_PLAIN, false},
+	{"off", LIGHTNING_WAL_PLAIN, true},
+	{"lz4", LIGHTNING_WAL_LZ4, false},
+	{"zstd", LIGHTNING_WAL_ZSTD, false},
+	{NULL, 0, false}
+};
+
+static void
+define_memory_gucs(void)
+{
+	DefineCustomIntVariable("lightning.memtable_size",
+							"Size of one arena of the memtable.",
+							"New rows gather in an arena of shared memory before they are written to files.",
+							&lightning_memtable_size,
+							32 * 1024, 1024, 32 * 1024 * 1024,
+							PGC_POSTMASTER, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.memtable_count",
+							"Number of arenas of the memtable.",
+							"While full arenas are being written to files, new rows go to the others.",
+							&lightning_memtable_count,
+							4, 2, 16,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.cache_size",
+							"Size of the cache of decompressed blocks.",
+							NULL,
+							&lightning_cache_size,
+							128 * 1024, 1024, INT_MAX,
+							PGC_POSTMASTER, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.metadata_size",
+							"Size of the shared memory that describes tables and their files.",
+							NULL,
+							&lightning_metadata_size,
+							64 * 1024, 4 * 1024, INT_MAX,
+							PGC_POSTMASTER, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.row_lock_size",
+							"Size of the shared table of row locks.",
+							NULL,
+							&lightning_row_lock_size,
+							16 * 1024, 256, INT_MAX,
+							PGC_POSTMASTER, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+}
+
+static void
+define_file_gucs(void)
+{
+	DefineCustomIntVariable("lightning.block_size",
+							"Size of a data block before compression.",
+							"Applies to files written from now on.",
+							&lightning_block_size,
+							16, 4, 128,
+							PGC_POSTMASTER, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.zstd_level",
+							"Compression level for the blocks of the last level.",
+							NULL,
+							&lightning_zstd_level,
+							3, 1, 19,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.compaction_trigger",
+							"Number of level-0 runs of a table that starts a compaction.",
+							NULL,
+							&lightning_compaction_trigger,
+							4, 2, 64,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.compaction_workers",
+							"Number of background processes that compact tables.",
+							NULL,
+							&lightning_compaction_workers,
+							1, 1, 16,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+}
+
+void
+lightning_define_gucs(void)
+{
+	define_memory_gucs();
+	define_file_gucs();
+	DefineCustomBoolVariable("lightning.inplace_update",
+							 "Lets an updated row keep its place when no indexed column has changed.",
+							 "Off, every update moves its row, as it does in a heap without free space.",
+							 &lightning_inplace_update,
+							 true,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomEnumVariable("lightning.wal_compression",
+							 "Compresses log records of many rows with the specified method.",
+							 NULL,
+							 &lightning_wal_compression,
+							 LIGHTNING_WAL_LZ4, wal_compression_options,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	MarkGUCPrefixReserved("lightning");
+}
