@@ -8,16 +8,15 @@
  */
 #include "tree/merge_iter.h"
 
+#include "base/coding.h"
+
 static uint64_t
 key_prefix(const uint8_t *key, uint32_t len)
 {
 	uint64_t	x = 0;
 
 	if (LTG_LIKELY(len >= 8))
-	{
-		memcpy(&x, key, 8);
-		return __builtin_bswap64(x);
-	}
+		return ltg_load_be64(key);
 	for (uint32_t i = 0; i < len; i++)
 		x |= (uint64_t) key[i] << (56 - 8 * i);
 	return x;

@@ -49,12 +49,12 @@ ltg_writeout_store(LtgWriteout *o, const LtgStoreKey *key, LtgSeq stamp, uint64_
 				   uint64_t keys)
 {
 	LTG_ASSERT(!o->in_run);
-	ltg_put32(o->store_key, key->space);
-	ltg_put32(o->store_key + 4, key->database);
-	ltg_put32(o->store_key + 8, key->relation);
-	ltg_put32(o->store_key + 12, (uint32_t) key->backend);
-	ltg_put64(o->store_key + 16, stamp);
-	ltg_put64(o->store_key + 24, id);
+	ltg_store32(o->store_key, key->space);
+	ltg_store32(o->store_key + 4, key->database);
+	ltg_store32(o->store_key + 8, key->relation);
+	ltg_store32(o->store_key + 12, (uint32_t) key->backend);
+	ltg_store64(o->store_key + 16, stamp);
+	ltg_store64(o->store_key + 24, id);
 	o->opt.expected_keys = keys;
 }
 
