@@ -275,7 +275,7 @@ flush_oldest(LtgSession *s, LtgFlushResult *r)
 
 	f.gen = ltg_oldest_frozen(s, &f.cut);
 	if (f.gen == NULL)
-		return LTG_OK;
+		return ltg_publish_pending(s, false);
 	ltg_fates_init(&f.fates, s);
 	f.rules.fates = &f.fates;
 	f.rules.horizon = s->port->horizon(s->port);	/* F1 */
@@ -314,7 +314,7 @@ ltg_flush_needed(LtgSession *s)
 	ltg_epoch_enter(s);
 	needed = ltg_generations(s)->n > 1;
 	ltg_epoch_leave(s);
-	return needed;
+	return needed || ltg_publish_due(s);
 }
 
 /* Flush one generation and add to *r what was done. */

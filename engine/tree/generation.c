@@ -49,6 +49,26 @@ ltg_generations_init(LtgShared *sh, uint8_t *arenas)
 	return LTG_OK;
 }
 
+/*
+ * The age of a level-0 run is the number of the generation it came from, so
+ * numbers must go on where those of the files end.
+ */
+void
+ltg_generations_number_from(LtgSession *s, uint64_t least)
+{
+	LtgShared  *sh = s->shared;
+	LtgGenList *l = atomic_load_explicit(&sh->gens, memory_order_relaxed);
+
+	LTG_ASSERT(l->n == 1);
+	if (least <= ltg_gen_number(l->gen[0]))
+		return;
+	for (uint32_t i = 0; i < sh->config.memtable_count; i++)
+		if (sh->arena[i].state == LTG_ARENA_READY)
+			sh->arena[i].state = LTG_ARENA_RETIRED;
+	sh->next_generation = least;
+	ltg_gen_reset(l->gen[0], sh->next_generation++);
+}
+
 const LtgGenList *
 ltg_generations(LtgSession *s)
 {
@@ -234,17 +254,6 @@ ltg_generation_remove(LtgSession *s, LtgGeneration *g)
 	old->epoch_stamp = ltg_epoch_stamp(sh->epochs);
 	a->epoch_stamp = old->epoch_stamp;
 	a->state = LTG_ARENA_RETIRED;
-}
-
-bool
-ltg_flush_needed(LtgSession *s)
-{
-	bool		needed;
-
-	ltg_epoch_enter(s);
-	needed = ltg_generations(s)->n > 1;
-	ltg_epoch_leave(s);
-	return needed;
 }
 
 LtgSeq

@@ -50,6 +50,7 @@ typedef struct Load
 	LtgFileId	max_file;
 	bool		nomem;
 	LtgManifest m;				/* the chosen one; h.number 0: none */
+	uint64_t	max_age;		/* of its runs */
 } Load;
 
 static void __attribute__((format(printf, 3, 4)))
@@ -455,7 +456,11 @@ build_runs(Load *l, LtgStore *store, const LtgManifestStore *ms)
 	memcpy(rs->run, &l->m.runs[ms->first_run], ms->n_runs * sizeof(LtgRunRef));
 	ltg_run_set_arrange(rs);
 	for (uint32_t i = 0; i < rs->n; i++)
+	{
 		ltg_file_ref(s, rs->run[i].file);
+		if (rs->run[i].age > l->max_age)
+			l->max_age = rs->run[i].age;
+	}
 	atomic_store_explicit(&store->runs, rs, memory_order_release);
 	return LTG_OK;
 }
@@ -521,6 +526,7 @@ unbuild(LtgSession *s)
 	atomic_store(&sh->durable, 0);
 	atomic_store(&sh->manifest, 0);
 	sh->changes = sh->changes_published = 0;
+	atomic_store(&sh->changed_at_us, 0);
 }
 
 static void
@@ -556,6 +562,7 @@ build(Load *l)
 		sh->next_store_id = l->m.h.next_store_id;
 	if (sh->next_manifest < l->max_manifest + 1)
 		sh->next_manifest = l->max_manifest + 1;
+	ltg_generations_number_from(s, l->max_age + 1);
 	sh->loaded = true;
 	return LTG_OK;
 }

@@ -295,8 +295,8 @@ swap(Publication *p)
 	atomic_store_explicit(&sh->durable, p->m.h.durable, memory_order_release);
 	atomic_store_explicit(&sh->manifest, p->m.h.number, memory_order_release);
 	sh->changes_published = p->changes;
-	if (sh->changes != sh->changes_published)
-		sh->changed_at_us = s->port->now_us(s->port);
+	atomic_store_explicit(&sh->changed_at_us, sh->changes == p->changes ? 0 :
+						  s->port->now_us(s->port) | 1, memory_order_relaxed);
 }
 
 /* Phase 2. */
@@ -379,17 +379,27 @@ ltg_publish(LtgSession *s, const LtgEdit *edit)
  * A drop frees space only when a manifest without the store is there; if
  * nothing is flushed for a while, somebody has to publish one for its sake.
  */
+bool
+ltg_publish_due(LtgSession *s)
+{
+	uint64_t	since = atomic_load_explicit(&s->shared->changed_at_us, memory_order_relaxed);
+	uint64_t	now;
+
+	if (since == 0)
+		return false;
+	now = s->port->now_us(s->port);
+	return now > since && now - since >= LTG_PUBLISH_DELAY_US;
+}
+
 LtgStatus
 ltg_publish_pending(LtgSession *s, bool now)
 {
 	LtgEdit		edit = {0};
-	LtgShared  *sh = s->shared;
-	bool		taken = ltg_meta_enter(s);
-	bool		due = sh->changes != sh->changes_published &&
-		(now || s->port->now_us(s->port) - sh->changed_at_us >= LTG_PUBLISH_DELAY_US);
 
-	ltg_meta_leave(s, taken);
-	return due ? ltg_publish(s, &edit) : LTG_OK;
+	if (atomic_load_explicit(&s->shared->changed_at_us, memory_order_relaxed) == 0 ||
+		(!now && !ltg_publish_due(s)))
+		return LTG_OK;
+	return ltg_publish(s, &edit);
 }
 
 /* ---- counters ---- */

@@ -53,6 +53,7 @@ extern LtgStatus ltg_publish(LtgSession *s, const LtgEdit *edit) LTG_MUST_CHECK;
  * would not come back until the next flush.
  */
 #define LTG_PUBLISH_DELAY_US 1000000
+extern bool ltg_publish_due(LtgSession *s);
 extern LtgStatus ltg_publish_pending(LtgSession *s, bool now) LTG_MUST_CHECK;
 
 /* A new data file number. */

@@ -80,6 +80,8 @@ extern size_t ltg_run_set_size(uint32_t n);
 /* ---- generation.c ---- */
 
 extern LtgStatus ltg_generations_init(LtgShared *sh, uint8_t *arenas);
+/* META, and nothing written yet: number generations from `least` on. */
+extern void ltg_generations_number_from(LtgSession *s, uint64_t least);
 /* META: take g, the oldest frozen one, off the list. */
 extern void ltg_generation_remove(LtgSession *s, LtgGeneration *g);
 /* Get an arena ready ahead of time, if one has retired. */

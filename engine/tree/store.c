@@ -49,7 +49,8 @@ ltg_meta_changed(LtgSession *s)
 	LtgShared  *sh = s->shared;
 
 	if (sh->changes == sh->changes_published)
-		sh->changed_at_us = s->port->now_us(s->port);
+		atomic_store_explicit(&sh->changed_at_us, s->port->now_us(s->port) | 1,
+							  memory_order_relaxed);
 	sh->changes++;
 }
 
