@@ -16,7 +16,8 @@
  *
  *	 INSERT			 payload to the end of the record
  *	 MULTI_INSERT	 rows have consecutive rowids: n, codec, raw length, then
- *					 the body: n lengths (varints), n payloads
+ *					 the body: n lengths (varints), n payloads; codec is a
+ *					 LightningWalCompression
  *	 UPDATE			 in place: base tag, new tag, image
  *	 MOVE			 update under a new rowid: base tag, tag of the tombstone,
  *					 new rowid, image
@@ -28,7 +29,6 @@
  *	 RAW			 versions with writers of their own (CLUSTER): n, then for
  *					 each rowid, kind|state, tag, flags, xid, aux, length,
  *					 payload
- *	 LOCKS			 row locks of a prepared transaction: owner, then entries
  *
  * image: a payload, whole, or (LIGHTNING_XLF_DELTA) as what differs from the
  * base version's: prefix length, suffix length, CRC-32C of the new payload,
@@ -54,7 +54,6 @@
 #define XLOG_LIGHTNING_DROP_STORE		0x70
 #define XLOG_LIGHTNING_TRUNCATE_STORE	0x80
 #define XLOG_LIGHTNING_RAW				0x90
-#define XLOG_LIGHTNING_LOCKS			0xA0
 
 /* the flags byte */
 #define LIGHTNING_XLF_SPACE			0x01	/* tablespace given */
@@ -62,6 +61,7 @@
 #define LIGHTNING_XLF_SPECULATIVE	0x04	/* INSERT */
 #define LIGHTNING_XLF_OTHER_PART	0x08	/* DELETE: moved to another partition */
 #define LIGHTNING_XLF_KEY_CHANGED	0x10	/* MOVE */
+#define LIGHTNING_XLF_FROZEN		0x20	/* INSERT, MULTI_INSERT: settled */
 
 /* version flags of ours (LTG_VF_*): a moving update that changed key columns,
  * so that it conflicts with FOR KEY SHARE as a delete does */

@@ -1,0 +1,684 @@
+/*
+ * rmgr.c
+ *	  Lightning's WAL resource manager: redo, and descriptions for pg_waldump.
+ *
+ * Redo writes versions into the memtable exactly as the original did, with the
+ * same sequence numbers.  What the files already contain (records up to the
+ * manifest's LSN) is skipped.  Redo is the only writer, so it needs no key
+ * latches; on a standby readers run beside it.
+ */
+#include "postgres.h"
+
+#include <lz4.h>
+#include <zstd.h>
+
+#include "access/rmgr.h"
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogreader.h"
+#include "catalog/pg_tablespace_d.h"
+#include "miscadmin.h"
+#include "port/pg_bitutils.h"
+#include "port/pg_crc32c.h"
+#include "utils/memutils.h"
+
+#include "modify.h"
+
+/* A record being read. */
+typedef struct Reading
+{
+	const uint8 *p;
+	const uint8 *end;
+	XLogRecPtr	lsn;			/* end of the record */
+	uint8		info;
+	uint8		flags;
+	bool		bad;			/* ran out of bytes */
+	LtgStoreKey key;
+} Reading;
+
+static MemoryContext redo_cxt = NULL;
+
+static uint64
+read_varint(Reading *r)
+{
+	uint64		v = 0;
+	const uint8 *p = r->bad ? NULL : lightning_get_varint(r->p, r->end, &v);
+
+	if (p == NULL)
+	{
+		r->bad = true;
+		return 0;
+	}
+	r->p = p;
+	return v;
+}
+
+static uint8
+read_byte(Reading *r)
+{
+	if (r->bad || r->p >= r->end)
+	{
+		r->bad = true;
+		return 0;
+	}
+	return *r->p++;
+}
+
+static void
+start_reading(Reading *r, XLogReaderState *record)
+{
+	memset(r, 0, sizeof(*r));
+	r->p = (const uint8 *) XLogRecGetData(record);
+	r->end = r->p + XLogRecGetDataLen(record);
+	r->lsn = record->EndRecPtr;
+	r->info = XLogRecGetInfo(record) & ~XLR_INFO_MASK;
+	r->flags = read_byte(r);
+	r->key.space = (r->flags & LIGHTNING_XLF_SPACE) ? read_varint(r) : DEFAULTTABLESPACE_OID;
+	r->key.database = read_varint(r);
+	r->key.relation = read_varint(r);
+	r->key.backend = -1;
+}
+
+static const char *
+kind_name(uint8 info)
+{
+	switch (info)
+	{
+		case XLOG_LIGHTNING_INSERT:
+			return "INSERT";
+		case XLOG_LIGHTNING_MULTI_INSERT:
+			return "MULTI_INSERT";
+		case XLOG_LIGHTNING_UPDATE:
+			return "UPDATE";
+		case XLOG_LIGHTNING_MOVE:
+			return "MOVE";
+		case XLOG_LIGHTNING_DELETE:
+			return "DELETE";
+		case XLOG_LIGHTNING_KILL:
+			return "KILL";
+		case XLOG_LIGHTNING_CREATE_STORE:
+			return "CREATE_STORE";
+		case XLOG_LIGHTNING_DROP_STORE:
+			return "DROP_STORE";
+		case XLOG_LIGHTNING_TRUNCATE_STORE:
+			return "TRUNCATE_STORE";
+		case XLOG_LIGHTNING_RAW:
+			return "RAW";
+	}
+	return NULL;
+}
+
+static void
+damaged_record(const Reading *r)
+{
+	ereport(PANIC,
+			errcode(ERRCODE_DATA_CORRUPTED),
+			errmsg("lightning log record ending at %X/%X cannot be decoded",
+				   LSN_FORMAT_ARGS(r->lsn)));
+}
+
+/*
+ * Redo
+ */
+
+/* The record's store; NULL: dropped later on, nothing to do. */
+static LtgStore *
+find_store(LtgSession *s, const Reading *r)
+{
+	LtgStore   *store = NULL;
+	LtgStatus	st = ltg_store_find(s, &r->key, &store);
+
+	if (st == LTG_OK)
+		return store;
+	if (st != LTG_NOT_FOUND)
+		lightning_report(s, st, NULL);
+	if (!ltg_store_was_dropped(s, &r->key))
+		ereport(PANIC,
+				errcode(ERRCODE_DATA_CORRUPTED),
+				errmsg("WAL refers to lightning store %u/%u/%u that does not exist",
+					   r->key.space, r->key.database, r->key.relation),
+				errdetail("The record is of kind %s and ends at %X/%X.",
+						  kind_name(r->info), LSN_FORMAT_ARGS(r->lsn)),
+				errhint("The files in directory \"%s\" may not belong to this cluster's WAL.",
+						LIGHTNING_DIR));
+	return NULL;
+}
+
+static void
+apply(LtgSession *s, LtgWrite *w, uint32 n, LtgSeq seq)
+{
+	LtgStatus	st;
+
+	while ((st = ltg_reserve(s, w, n)) == LTG_BUSY)
+		lightning_recovery_make_room(s);
+	lightning_report(s, st, NULL);
+	ltg_apply(s, w, n, seq);
+}
+
+/* Get a write ready, with its key in key[]. */
+static void
+start_write(LtgWrite *w, LtgStore *store, uint8 *key, uint64 rowid, LtgXid xid, LtgKind kind)
+{
+	memset(w, 0, sizeof(*w));
+	lightning_rowid_key(key, rowid);
+	w->store = store;
+	w->key = key;
+	w->key_len = LIGHTNING_KEY_LEN;
+	w->v.kind = kind;
+	w->v.xid = xid;
+	ltg_store_note_rowid(store, rowid);
+}
+
+static void
+set_frozen(LtgWrite *w)
+{
+	w->v.state = LTG_SETTLED;
+	w->v.xid = 0;
+}
+
+static void
+redo_insert(LtgSession *s, Reading *r, LtgXid xid)
+{
+	LtgStore   *store = find_store(s, r);
+	uint64		rowid = read_varint(r);
+	uint8		key[LIGHTNING_KEY_LEN];
+	LtgWrite	w;
+
+	if (store == NULL)
+		return;
+	if (r->bad)
+		damaged_record(r);
+	start_write(&w, store, key, rowid, xid, LTG_PUT);
+	if (r->flags & LIGHTNING_XLF_FROZEN)
+		set_frozen(&w);
+	w.v.payload = r->p;
+	w.v.payload_len = r->end - r->p;
+	apply(s, &w, 1, r->lsn);
+}
+
+/* The body of a MULTI_INSERT, decompressed if it was compressed. */
+static void
+unpack_body(Reading *r, uint8 codec, uint32 raw_len)
+{
+	uint8	   *raw;
+	size_t		n;
+
+	if (codec == LIGHTNING_WAL_PLAIN)
+	{
+		if (raw_len != r->end - r->p)
+			damaged_record(r);
+		return;
+	}
+	if (raw_len > LIGHTNING_WAL_RECORD_MAX)
+		damaged_record(r);
+	raw = palloc(raw_len);
+	if (codec == LIGHTNING_WAL_LZ4)
+	{
+		int			m = LZ4_decompress_safe((const char *) r->p, (char *) raw,
+											r->end - r->p, raw_len);
+
+		n = m < 0 ? 0 : m;
+	}
+	else if (codec == LIGHTNING_WAL_ZSTD)
+	{
+		n = ZSTD_decompress(raw, raw_len, r->p, r->end - r->p);
+		if (ZSTD_isError(n))
+			n = 0;
+	}
+	else
+		n = 0;
+	if (n != raw_len)
+		damaged_record(r);
+	r->p = raw;
+	r->end = raw + raw_len;
+}
+
+static void
+redo_multi_insert(LtgSession *s, Reading *r, LtgXid xid)
+{
+	LtgStore   *store = find_store(s, r);
+	uint64		rowid = read_varint(r);
+	uint64		n = read_varint(r);
+	uint8		codec = read_byte(r);
+	uint32		raw_len = read_varint(r);
+	LtgWrite   *w;
+	uint8	   *keys;
+
+	if (store == NULL)
+		return;
+	if (r->bad || n > LIGHTNING_WAL_BATCH_ROWS)
+		damaged_record(r);
+	unpack_body(r, codec, raw_len);
+	w = palloc(sizeof(LtgWrite) * n);
+	keys = palloc(LIGHTNING_KEY_LEN * n);
+	for (uint64 i = 0; i < n; i++)
+	{
+		start_write(&w[i], store, keys + i * LIGHTNING_KEY_LEN, rowid + i, xid, LTG_PUT);
+		if (r->flags & LIGHTNING_XLF_FROZEN)
+			set_frozen(&w[i]);
+		w[i].v.payload_len = read_varint(r);
+	}
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (r->bad || w[i].v.payload_len > r->end - r->p)
+			damaged_record(r);
+		w[i].v.payload = r->p;
+		r->p += w[i].v.payload_len;
+	}
+	apply(s, w, n, r->lsn);
+}
+
+/* Find the version that an update was based on. */
+typedef struct BaseSearch
+{
+	uint8		tag;
+	bool		found;
+	bool		failed;
+	uint8	   *payload;
+	uint32		len;
+} BaseSearch;
+
+static bool
+base_fn(void *arg, const LtgVersion *v, LtgState *fate)
+{
+	BaseSearch *b = arg;
+
+	if (v->kind != LTG_PUT || v->tag != b->tag || v->state == LTG_ABORTED)
+		return true;
+	if (v->state == LTG_UNRESOLVED && TransactionIdDidAbort((TransactionId) v->xid))
+	{
+		*fate = LTG_ABORTED;
+		return true;
+	}
+	b->payload = MemoryContextAllocExtended(redo_cxt, Max(v->payload_len, 1),
+											MCXT_ALLOC_NO_OOM);
+	if (b->payload == NULL)
+		b->failed = true;
+	else
+	{
+		memcpy(b->payload, v->payload, v->payload_len);
+		b->len = v->payload_len;
+		b->found = true;
+	}
+	return false;
+}
+
+/* The payload of a new version, from the image at the end of the record. */
+static void
+read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_tag,
+		   LtgVersion *v)
+{
+	uint8		key[LIGHTNING_KEY_LEN];
+	BaseSearch	b;
+	uint64		prefix,
+				suffix;
+	uint32		middle,
+				len;
+	pg_crc32c	expected,
+				crc;
+	uint8	   *payload;
+
+	if ((r->flags & LIGHTNING_XLF_DELTA) == 0)
+	{
+		v->payload = r->p;
+		v->payload_len = r->end - r->p;
+		return;
+	}
+	prefix = read_varint(r);
+	suffix = read_varint(r);
+	if (r->bad || r->end - r->p < sizeof(expected))
+		damaged_record(r);
+	memcpy(&expected, r->p, sizeof(expected));
+	r->p += sizeof(expected);
+	middle = r->end - r->p;
+
+	memset(&b, 0, sizeof(b));
+	b.tag = base_tag;
+	lightning_rowid_key(key, rowid);
+	lightning_report(s, ltg_versions(s, store, key, LIGHTNING_KEY_LEN, base_fn, &b), NULL);
+	if (b.failed)
+		ereport(PANIC,
+				errcode(ERRCODE_OUT_OF_MEMORY),
+				errmsg("out of memory"));
+	len = prefix + middle + suffix;
+	if (!b.found || prefix + suffix > b.len || len > LTG_PAYLOAD_MAX)
+		ereport(PANIC,
+				errcode(ERRCODE_DATA_CORRUPTED),
+				errmsg("the row that lightning log record ending at %X/%X updates is not the expected one",
+					   LSN_FORMAT_ARGS(r->lsn)),
+				errdetail("Store %u/%u/%u, row " UINT64_FORMAT ", version %u: %s.",
+						  r->key.space, r->key.database, r->key.relation, rowid, base_tag,
+						  b.found ? "it is too short" : "it does not exist"));
+
+	payload = palloc(Max(len, 1));
+	memcpy(payload, b.payload, prefix);
+	memcpy(payload + prefix, r->p, middle);
+	memcpy(payload + prefix + middle, b.payload + b.len - suffix, suffix);
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, payload, len);
+	FIN_CRC32C(crc);
+	if (!EQ_CRC32C(crc, expected))
+		ereport(PANIC,
+				errcode(ERRCODE_DATA_CORRUPTED),
+				errmsg("the row that lightning log record ending at %X/%X updates is not the expected one",
+					   LSN_FORMAT_ARGS(r->lsn)),
+				errdetail("Store %u/%u/%u, row " UINT64_FORMAT ", version %u: checksum of the new version is %08X, expected %08X.",
+						  r->key.space, r->key.database, r->key.relation, rowid, base_tag,
+						  crc, expected));
+	v->payload = payload;
+	v->payload_len = len;
+}
+
+static void
+redo_update(LtgSession *s, Reading *r, LtgXid xid)
+{
+	LtgStore   *store = find_store(s, r);
+	uint64		rowid = read_varint(r);
+	uint8		base_tag = read_byte(r);
+	uint8		new_tag = read_byte(r);
+	uint8		key[LIGHTNING_KEY_LEN];
+	LtgWrite	w;
+
+	if (store == NULL)
+		return;
+	if (r->bad)
+		damaged_record(r);
+	start_write(&w, store, key, rowid, xid, LTG_PUT);
+	w.v.tag = new_tag;
+	read_image(s, r, store, rowid, base_tag, &w.v);
+	apply(s, &w, 1, r->lsn);
+}
+
+static void
+redo_move(LtgSession *s, Reading *r, LtgXid xid)
+{
+	LtgStore   *store = find_store(s, r);
+	uint64		rowid = read_varint(r);
+	uint8		base_tag = read_byte(r);
+	uint8		grave_tag = read_byte(r);
+	uint64		new_rowid = read_varint(r);
+	uint8		keys[2][LIGHTNING_KEY_LEN];
+	LtgWrite	w[2];
+
+	if (store == NULL)
+		return;
+	if (r->bad)
+		damaged_record(r);
+	start_write(&w[0], store, keys[0], rowid, xid, LTG_DELETE);
+	w[0].v.tag = grave_tag;
+	w[0].v.aux = new_rowid;
+	if (r->flags & LIGHTNING_XLF_KEY_CHANGED)
+		w[0].v.flags = LIGHTNING_VF_KEY_CHANGED;
+	start_write(&w[1], store, keys[1], new_rowid, xid, LTG_PUT);
+	read_image(s, r, store, rowid, base_tag, &w[1].v);
+	apply(s, w, 2, r->lsn);
+}
+
+/* DELETE and KILL */
+static void
+redo_delete(LtgSession *s, Reading *r, LtgXid xid)
+{
+	LtgStore   *store = find_store(s, r);
+	bool		kill = (r->info == XLOG_LIGHTNING_KILL);
+	uint64		rowid = read_varint(r);
+	uint8		tag = kill ? 0 : read_byte(r);
+	uint8		key[LIGHTNING_KEY_LEN];
+	LtgWrite	w;
+
+	if (store == NULL)
+		return;
+	if (r->bad)
+		damaged_record(r);
+	start_write(&w, store, key, rowid, xid, kill ? LTG_GONE : LTG_DELETE);
+	w.v.tag = tag;
+	if (r->flags & LIGHTNING_XLF_OTHER_PART)
+		w.v.aux = LTG_AUX_OTHER_PARTITION;
+	apply(s, &w, 1, r->lsn);
+}
+
+static void
+redo_raw(LtgSession *s, Reading *r)
+{
+	LtgStore   *store = find_store(s, r);
+	uint64		n = read_varint(r);
+	LtgWrite   *w;
+	uint8	   *keys;
+
+	if (store == NULL)
+		return;
+	if (r->bad || n > LIGHTNING_WAL_BATCH_ROWS)
+		damaged_record(r);
+	w = palloc(sizeof(LtgWrite) * n);
+	keys = palloc(LIGHTNING_KEY_LEN * n);
+	for (uint64 i = 0; i < n; i++)
+	{
+		uint64		rowid = read_varint(r);
+		uint8		kind_state = read_byte(r);
+
+		start_write(&w[i], store, keys + i * LIGHTNING_KEY_LEN, rowid, 0, kind_state & 15);
+		w[i].v.state = kind_state >> 4;
+		w[i].v.tag = read_byte(r);
+		w[i].v.flags = read_byte(r);
+		w[i].v.xid = read_varint(r);
+		w[i].v.aux = read_varint(r);
+		w[i].v.payload_len = read_varint(r);
+		if (r->bad || w[i].v.payload_len > r->end - r->p)
+			damaged_record(r);
+		w[i].v.payload = r->p;
+		r->p += w[i].v.payload_len;
+	}
+	apply(s, w, n, r->lsn);
+}
+
+/* CREATE_STORE, TRUNCATE_STORE, DROP_STORE */
+static void
+redo_store(LtgSession *s, Reading *r)
+{
+	uint32		flags = r->info == XLOG_LIGHTNING_DROP_STORE ? 0 : read_varint(r);
+	LtgStore   *store;
+	LtgStatus	st;
+
+	if (r->bad)
+		damaged_record(r);
+	ltg_ddl_pin(s);
+	if (r->info == XLOG_LIGHTNING_DROP_STORE)
+		st = ltg_store_drop(s, &r->key, r->lsn);
+	else
+		st = ltg_store_create(s, &r->key, flags, r->lsn, &store);
+	ltg_ddl_unpin(s);
+	lightning_report(s, st, NULL);
+}
+
+static void
+redo_one(XLogReaderState *record)
+{
+	LtgSession *s = lightning_session();
+	TransactionId xid = XLogRecGetXid(record);
+	LtgXid		wide = 0;
+	Reading		r;
+
+	if (record->EndRecPtr <= ltg_durable(s))
+		return;					/* the files have it */
+	if (TransactionIdIsValid(xid))
+		wide = lightning_widen_xid(xid);
+	start_reading(&r, record);
+	if (r.bad)
+		damaged_record(&r);
+	switch (r.info)
+	{
+		case XLOG_LIGHTNING_INSERT:
+			redo_insert(s, &r, wide);
+			break;
+		case XLOG_LIGHTNING_MULTI_INSERT:
+			redo_multi_insert(s, &r, wide);
+			break;
+		case XLOG_LIGHTNING_UPDATE:
+			redo_update(s, &r, wide);
+			break;
+		case XLOG_LIGHTNING_MOVE:
+			redo_move(s, &r, wide);
+			break;
+		case XLOG_LIGHTNING_DELETE:
+		case XLOG_LIGHTNING_KILL:
+			redo_delete(s, &r, wide);
+			break;
+		case XLOG_LIGHTNING_RAW:
+			redo_raw(s, &r);
+			break;
+		case XLOG_LIGHTNING_CREATE_STORE:
+		case XLOG_LIGHTNING_TRUNCATE_STORE:
+		case XLOG_LIGHTNING_DROP_STORE:
+			redo_store(s, &r);
+			break;
+		default:
+			ereport(PANIC,
+					errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("lightning log record of unknown kind %u ends at %X/%X",
+						   r.info, LSN_FORMAT_ARGS(r.lsn)),
+					errhint("It may have been written by a newer version of lightning."));
+	}
+}
+
+static void
+lightning_redo(XLogReaderState *record)
+{
+	MemoryContext oldcxt;
+
+	if (redo_cxt == NULL)
+		redo_cxt = AllocSetContextCreate(TopMemoryContext, "lightning redo",
+										 ALLOCSET_DEFAULT_SIZES);
+	oldcxt = MemoryContextSwitchTo(redo_cxt);
+	redo_one(record);
+	MemoryContextSwitchTo(oldcxt);
+	MemoryContextReset(redo_cxt);
+}
+
+static void
+lightning_rm_startup(void)
+{
+	lightning_recovery_begin();
+}
+
+static void
+lightning_rm_cleanup(void)
+{
+	lightning_recovery_flush();
+	if (redo_cxt != NULL)
+		MemoryContextDelete(redo_cxt);
+	redo_cxt = NULL;
+}
+
+/*
+ * Descriptions
+ */
+static void
+desc_image(StringInfo buf, Reading *r)
+{
+	if (r->flags & LIGHTNING_XLF_DELTA)
+	{
+		uint64		prefix = read_varint(r);
+		uint64		suffix = read_varint(r);
+
+		appendStringInfo(buf, " delta: prefix " UINT64_FORMAT " suffix " UINT64_FORMAT " bytes %d",
+						 prefix, suffix, r->bad ? 0 : (int) (r->end - r->p) - 4);
+	}
+	else
+		appendStringInfo(buf, " bytes %d", (int) (r->end - r->p));
+}
+
+static void
+desc_rowid(StringInfo buf, const char *label, uint64 rowid)
+{
+	appendStringInfo(buf, " %s (%u,%u)", label, (uint32) (rowid >> 8), (uint32) (rowid & 255) + 1);
+}
+
+static void
+desc_rows(StringInfo buf, Reading *r)
+{
+	uint64		n;
+	uint8		codec;
+	static const char *const codecs[] = {"none", "lz4", "zstd"};
+
+	if (r->info == XLOG_LIGHTNING_RAW)
+	{
+		appendStringInfo(buf, " rows " UINT64_FORMAT, read_varint(r));
+		return;
+	}
+	desc_rowid(buf, "row", read_varint(r));
+	switch (r->info)
+	{
+		case XLOG_LIGHTNING_INSERT:
+			appendStringInfo(buf, " bytes %d", (int) (r->end - r->p));
+			if (r->flags & LIGHTNING_XLF_SPECULATIVE)
+				appendStringInfoString(buf, " speculative");
+			break;
+		case XLOG_LIGHTNING_MULTI_INSERT:
+			n = read_varint(r);
+			codec = read_byte(r);
+			appendStringInfo(buf, " rows " UINT64_FORMAT " raw " UINT64_FORMAT, n, read_varint(r));
+			appendStringInfo(buf, " bytes %d compression %s", (int) (r->end - r->p),
+							 codec < lengthof(codecs) ? codecs[codec] : "unknown");
+			break;
+		case XLOG_LIGHTNING_UPDATE:
+			n = read_byte(r);
+			appendStringInfo(buf, " version %u -> %u", (unsigned) n, read_byte(r));
+			desc_image(buf, r);
+			break;
+		case XLOG_LIGHTNING_MOVE:
+			n = read_byte(r);
+			(void) read_byte(r);
+			appendStringInfo(buf, " version %u", (unsigned) n);
+			desc_rowid(buf, "to", read_varint(r));
+			if (r->flags & LIGHTNING_XLF_KEY_CHANGED)
+				appendStringInfoString(buf, " key changed");
+			desc_image(buf, r);
+			break;
+		case XLOG_LIGHTNING_DELETE:
+			if (r->flags & LIGHTNING_XLF_OTHER_PART)
+				appendStringInfoString(buf, " moved to another partition");
+			break;
+		default:
+			break;
+	}
+	if (r->flags & LIGHTNING_XLF_FROZEN)
+		appendStringInfoString(buf, " frozen");
+}
+
+static void
+lightning_desc(StringInfo buf, XLogReaderState *record)
+{
+	Reading		r;
+
+	start_reading(&r, record);
+	appendStringInfo(buf, "store %u/%u/%u", r.key.space, r.key.database, r.key.relation);
+	if (r.info == XLOG_LIGHTNING_CREATE_STORE || r.info == XLOG_LIGHTNING_TRUNCATE_STORE)
+		appendStringInfo(buf, " flags 0x%02X", (unsigned) read_varint(&r));
+	else if (r.info != XLOG_LIGHTNING_DROP_STORE)
+		desc_rows(buf, &r);
+	if (r.bad)
+		appendStringInfoString(buf, " (damaged)");
+}
+
+static const char *
+lightning_identify(uint8 info)
+{
+	return kind_name(info & ~XLR_INFO_MASK);
+}
+
+static RmgrData lightning_rmgr = {
+	.rm_name = "lightning",
+	.rm_redo = lightning_redo,
+	.rm_desc = lightning_desc,
+	.rm_identify = lightning_identify,
+	.rm_startup = lightning_rm_startup,
+	.rm_cleanup = lightning_rm_cleanup,
+	.rm_mask = NULL,
+	.rm_decode = NULL,
+};
+
+void
+lightning_register_rmgr(void)
+{
+	RegisterCustomRmgr(LIGHTNING_RMGR_ID, &lightning_rmgr);
+}
