@@ -1,11 +1,46 @@
 # lightning: a storage engine for stock PostgreSQL.
 #
-#	make PG_CONFIG=...		builds lightning.so
-#	make install			installs library, control file, SQL script
-#	make installcheck		regression tests against a running server that
-#							has the library in shared_preload_libraries
+#	make				builds lightning.so (PG_CONFIG=... chooses the server)
+#	make install		installs library, control file, SQL script
+#	make installcheck	regression tests against a running server that has the
+#						library in shared_preload_libraries
+#
+# These need nothing but a Debian system; they install what is missing and work
+# on private servers only:
+#
+#	make check			all tests; the last line is "N passed, N failed"
+#	make soak			the crash cycles, standby and simulation for much longer
+#	make demo			heap and lightning side by side, and a crash (KEEP=1)
+#	make bench			benchmarks: the server, and the engine as a library
+#	make lint			formatting, layering, static analysis
 #
 # The engine's own library and tests are in engine/Makefile.
+
+DRIVERS = check soak demo bench bench-server bench-kv lint deps
+ifneq (,$(filter $(DRIVERS),$(MAKECMDGOALS)))
+
+# These goals run before PostgreSQL's headers may even be installed, and PGXS
+# has a "check" of its own that only refuses.
+check:
+	@t/check.sh
+soak:
+	@LIGHTNING_CYCLES=$${LIGHTNING_CYCLES:-300} LIGHTNING_SIM_SEEDS=$${LIGHTNING_SIM_SEEDS:-20000} \
+		t/check.sh sim tap
+demo:
+	@KEEP=$(KEEP) bench/demo.sh
+bench: bench-server bench-kv
+bench-server:
+	@bench/server.sh
+bench-kv:
+	@bench/kv.sh
+lint:
+	@t/lint.sh
+deps:
+	@.ci/deps
+
+.PHONY: $(DRIVERS)
+
+else
 
 MODULE_big = lightning
 EXTENSION = lightning
@@ -21,6 +56,8 @@ SRC_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 OBJS = $(SRC_OBJS) $(ENGINE_OBJS)
 
 REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/lightning--%.sql,$(sort $(wildcard sql/*.sql))))
+ISOLATION = $(patsubst specs/%.spec,%,$(sort $(wildcard specs/*.spec)))
+ISOLATION_OPTS = --load-extension=lightning
 REGRESS_OPTS = --inputdir=. --load-extension=lightning
 
 # An installation's own optimisation level may be a debugging one.
@@ -53,3 +90,9 @@ ENGINE_CPPFLAGS += -DLTG_ASSERTS
 endif
 
 -include $(OBJS:.o=.d)
+
+# For scripts: make -s print-REGRESS
+print-%:
+	@echo $($*)
+
+endif

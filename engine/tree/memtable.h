@@ -45,6 +45,15 @@ extern size_t ltg_mem_need(uint32_t key_len, uint32_t payload_len);
 /* Bump-allocate; 0 when the arena is full.  Thread-safe.  The result is a
  * token to hand to ltg_mem_insert, which carves from it. */
 extern uint64_t ltg_gen_reserve(LtgGeneration *g, size_t bytes);
+/* Give back the unused end [from, to) of a reservation: a cancelled one, or
+ * what versions of known keys left over.  Best effort. */
+extern void ltg_gen_unreserve(LtgGeneration *g, uint64_t from, uint64_t to);
+/*
+ * Make the store's list, if there is none yet; false when the arena is full.
+ * To be called beside ltg_gen_reserve, before the log record, for each store
+ * written to: that is how ltg_mem_insert can never lack the room for a list.
+ */
+extern bool ltg_gen_prepare(LtgGeneration *g, uint64_t store_id);
 
 /*
  * Insert one version.  *cursor is advanced over the reserved space.

@@ -39,12 +39,22 @@ typedef struct LtgEdit
 } LtgEdit;
 
 /*
- * Flushes the log up to wal_needed; then, under LTG_LOCK_META: writes and syncs
- * a new manifest that describes the outcome, swaps the stores' run sets,
- * removes the flushed generation, retires what was replaced.  On failure
- * nothing has changed (the new files are the caller's to remove).
+ * Flushes the log up to wal_needed, writes and syncs a new manifest that
+ * describes the outcome, and then, under LTG_LOCK_META, swaps the stores' run
+ * sets, removes the flushed generation, retires what was replaced.  At most
+ * one edit per store.  On failure nothing has changed (the new files are the
+ * caller's to remove).  REQUIRES no epoch, no lock above LTG_LOCK_MANIFEST.
  */
 extern LtgStatus ltg_publish(LtgSession *s, const LtgEdit *edit) LTG_MUST_CHECK;
+
+/*
+ * Publish a manifest if stores were created, dropped or changed since the last
+ * one and that was a while ago (or `now`): else the space of dropped stores
+ * would not come back until the next flush.
+ */
+#define LTG_PUBLISH_DELAY_US 1000000
+extern bool ltg_publish_due(LtgSession *s);
+extern LtgStatus ltg_publish_pending(LtgSession *s, bool now) LTG_MUST_CHECK;
 
 /* A new data file number. */
 extern LtgFileId ltg_new_file_id(LtgSession *s);

@@ -170,7 +170,7 @@ struct LtgShared
 	uint64_t	n_stores, n_files, file_bytes, n_obsolete;
 	uint64_t	changes;		/* of what a manifest describes */
 	uint64_t	changes_published;
-	uint64_t	changed_at_us;	/* first change that is not published */
+	_Atomic uint64_t changed_at_us; /* first one not published, 0 = none */
 	bool		loaded;
 
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t next_file_id;

@@ -1,0 +1,819 @@
+/*
+ * cache.c
+ *	  The block cache: frames, a hash that readers walk without locks, and CAR.
+ *
+ * A frame is in exactly one place:
+ *	 free	 never seen by a reader since it was last reused
+ *	 private reserved by a session that fills it
+ *	 T1, T2	 resident: in the hash and in one of the clocks
+ *	 pending evicted and unlinked from the hash, not stamped yet
+ *	 limbo	 stamped; becomes free for reuse when its epoch has passed
+ * The last ones are why CAR works with fewer pages than there are frames: its
+ * size c leaves some frames over, so that a miss finds one whose epoch has
+ * passed.  Evictions happen one by one as CAR says, but share stamps, because
+ * a stamp writes the line that every session reads when it enters an epoch.
+ *
+ * Invariants
+ *	 C1. A frame's name (file, offset, len) and bytes are written while it is
+ *		 private, before it is linked into the hash with a release store.
+ *	 C2. Unlinking leaves the frame's hash_next as it is.  A reader that stands
+ *		 on an unlinked frame goes on to frames that were unlinked later than
+ *		 it began, which are not reused either before it leaves.
+ *	 C3. So within an epoch, a frame found under a name keeps it and its bytes.
+ *	 C4. Chains, clocks, ghosts, queues and counters of replacement are changed
+ *		 under LTG_LOCK_CACHE only.  Reference bits are not: a reader sets a
+ *		 clear one at any time.
+ *	 C5. |T1|+|T2| <= c, |T1|+|B1| <= c, |T1|+|T2|+|B1|+|B2| <= 2c; a name is in
+ *		 at most one of the four.  (Dropping a file's blocks keeps them all.)
+ *
+ * Lock order: LTG_LOCK_CACHE is taken inside, and nothing under it.  Safe for
+ * threads and processes.
+ */
+#include "storage/cache.h"
+
+#include <stdio.h>
+
+#define NONE UINT32_MAX
+#define STAT_SLOTS 64
+#define FRAME_HEADER 64
+#define DROP_CHUNK 512			/* frames looked at per hold of the lock */
+
+typedef enum Place
+{
+	AT_FREE,
+	AT_PRIVATE,
+	AT_T1,
+	AT_T2,
+	AT_PENDING,
+	AT_LIMBO,
+	AT_COUNT
+} Place;
+
+/* What readers look at; 32 bytes, two to a line. */
+typedef struct Entry
+{
+	LtgFileId	file;
+	uint64_t	offset;
+	uint32_t	len;
+	_Atomic uint32_t hash_next; /* frame, NONE: end */
+	_Atomic uint8_t ref;
+	uint8_t		pad[7];
+} Entry;
+
+_Static_assert(sizeof(Entry) == 32, "entries share lines in pairs");
+
+/* What replacement looks at. */
+typedef struct Link
+{
+	uint32_t	next;
+	uint32_t	prev;
+} Link;
+
+typedef struct Frame
+{
+	Link		link;
+	uint32_t	place;
+	uint32_t	pad;
+	uint64_t	stamp;			/* in limbo */
+} Frame;
+
+typedef struct Ghost
+{
+	Link		link;
+	LtgFileId	file;
+	uint64_t	offset;
+	uint32_t	hash_next;
+	uint32_t	list;			/* 0: free, 1: B1, 2: B2 */
+} Ghost;
+
+typedef struct Queue
+{
+	uint32_t	head;
+	uint32_t	tail;
+	uint32_t	n;
+} Queue;
+
+typedef struct StatSlot
+{
+	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t hits;
+	_Atomic uint64_t misses;
+	_Atomic uint64_t bypasses;
+} StatSlot;
+
+/* In front of every frame's bytes. */
+struct LtgFrame
+{
+	uint32_t	index;
+	uint32_t	check;			/* ~index: catches foreign pointers */
+};
+
+struct LtgCache
+{
+	/* constant after init; places are offsets from here */
+	uint32_t	n_frames;
+	uint32_t	c;				/* CAR's number of pages */
+	uint32_t	n_ghosts;
+	uint32_t	bucket_mask;	/* of both hashes */
+	uint32_t	frame_size;
+	uint32_t	stamp_batch;
+	uint64_t	frame_stride;
+	uint64_t	buckets_at, entries_at, frames_at, ghosts_at, ghost_buckets_at;
+	uint64_t	data_at;
+
+	/* guarded by LTG_LOCK_CACHE */
+	_Alignas(LTG_CACHE_LINE) Queue place[AT_COUNT]; /* AT_PRIVATE: only n */
+	Queue		ghost_free, b1, b2;
+	uint32_t	p;
+	uint64_t	ghost_hits_recent, ghost_hits_frequent, evictions;
+
+	StatSlot	stat[STAT_SLOTS];
+};
+
+static inline void *
+at(const LtgCache *c, uint64_t offset)
+{
+	return (void *) ((uintptr_t) c + offset);
+}
+
+static inline _Atomic uint32_t *
+buckets(const LtgCache *c)
+{
+	return at(c, c->buckets_at);
+}
+
+static inline Entry *
+entry(const LtgCache *c, uint32_t i)
+{
+	return (Entry *) at(c, c->entries_at) + i;
+}
+
+static inline Frame *
+frame(const LtgCache *c, uint32_t i)
+{
+	return (Frame *) at(c, c->frames_at) + i;
+}
+
+static inline Ghost *
+ghost(const LtgCache *c, uint32_t i)
+{
+	return (Ghost *) at(c, c->ghosts_at) + i;
+}
+
+static inline LtgFrame *
+frame_header(const LtgCache *c, uint32_t i)
+{
+	return at(c, c->data_at + (uint64_t) i * c->frame_stride);
+}
+
+static inline uint32_t
+bucket_of(const LtgCache *c, LtgFileId file, uint64_t offset)
+{
+	uint64_t	h = file * UINT64_C(0x9E3779B97F4A7C15) + offset;
+
+	h ^= h >> 31;
+	h *= UINT64_C(0xD6E8FEB86659FD93);
+	return (uint32_t) (h >> 32) & c->bucket_mask;
+}
+
+static inline StatSlot *
+stat_slot(const LtgSession *s, LtgCache *c)
+{
+	return &c->stat[s->epoch_slot % STAT_SLOTS];
+}
+
+static inline void
+count(_Atomic uint64_t *counter)
+{
+	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+/* ---- queues of links; the next three REQUIRE the lock, like all that follow ---- */
+
+/* The link of element i, which is the first member of its element. */
+static inline Link *
+link_of(void *base, size_t stride, uint32_t i)
+{
+	return (Link *) ((uintptr_t) base + i * stride);
+}
+
+static void
+queue_push(Queue *q, void *base, size_t stride, uint32_t i)
+{
+	Link	   *l = link_of(base, stride, i);
+
+	l->next = NONE;
+	l->prev = q->tail;
+	if (q->tail != NONE)
+		link_of(base, stride, q->tail)->next = i;
+	else
+		q->head = i;
+	q->tail = i;
+	q->n++;
+}
+
+static void
+queue_remove(Queue *q, void *base, size_t stride, uint32_t i)
+{
+	Link	   *l = link_of(base, stride, i);
+
+	if (l->prev != NONE)
+		link_of(base, stride, l->prev)->next = l->next;
+	else
+		q->head = l->next;
+	if (l->next != NONE)
+		link_of(base, stride, l->next)->prev = l->prev;
+	else
+		q->tail = l->prev;
+	LTG_ASSERT(q->n > 0);
+	q->n--;
+}
+
+static void
+queue_init(Queue *q)
+{
+	q->head = q->tail = NONE;
+	q->n = 0;
+}
+
+static void
+frame_put(LtgCache *c, uint32_t i, Place place)
+{
+	frame(c, i)->place = place;
+	queue_push(&c->place[place], frame(c, 0), sizeof(Frame), i);
+}
+
+static void
+frame_take(LtgCache *c, uint32_t i)
+{
+	queue_remove(&c->place[frame(c, i)->place], frame(c, 0), sizeof(Frame), i);
+}
+
+/* ---- making one ---- */
+
+static uint64_t
+lines(uint64_t bytes)
+{
+	return (bytes + LTG_CACHE_LINE - 1) & ~(uint64_t) (LTG_CACHE_LINE - 1);
+}
+
+/* Lay out a cache of n frames; returns the bytes it takes. */
+static uint64_t
+lay_out(LtgCache *c, uint32_t n, uint32_t frame_size)
+{
+	uint64_t	n_buckets = 16;
+	uint64_t	spare = n / 32;
+	uint64_t	next = lines(sizeof(LtgCache));
+
+	while (n_buckets < n)
+		n_buckets *= 2;
+	spare = spare < 4 ? 4 : spare > 256 ? 256 : spare;
+	if (spare > n / 2)
+		spare = n / 2;
+	c->n_frames = n;
+	c->c = n - (uint32_t) spare;
+	c->n_ghosts = c->c + 2;		/* one more than C5 needs, between two steps */
+	c->bucket_mask = (uint32_t) n_buckets - 1;
+	c->frame_size = frame_size;
+	c->frame_stride = lines(FRAME_HEADER + (uint64_t) frame_size);
+	c->stamp_batch = spare >= 64 ? 16 : spare >= 8 ? (uint32_t) spare / 4 : 1;
+	c->buckets_at = next;
+	next += lines(n_buckets * sizeof(uint32_t));
+	c->entries_at = next;
+	next += lines((uint64_t) n * sizeof(Entry));
+	c->frames_at = next;
+	next += lines((uint64_t) n * sizeof(Frame));
+	c->ghosts_at = next;
+	next += lines((uint64_t) c->n_ghosts * sizeof(Ghost));
+	c->ghost_buckets_at = next;
+	next += lines(n_buckets * sizeof(uint32_t));
+	c->data_at = next;
+	return next + (uint64_t) n * c->frame_stride;
+}
+
+LtgCache *
+ltg_cache_init(void *mem, size_t size, uint32_t frame_size)
+{
+	uintptr_t	start = lines((uintptr_t) mem);
+	uint64_t	room = size - (start - (uintptr_t) mem);
+	LtgCache   *c = (LtgCache *) start;
+	uint64_t	n;
+
+	LTG_ASSERT(size >= 2 * LTG_CACHE_LINE + sizeof(LtgCache));
+	memset(c, 0, sizeof(*c));
+	n = room / lines(FRAME_HEADER + (uint64_t) frame_size);
+	n = n < NONE / 4 ? n : NONE / 4;
+	/* What the directory takes is a few percent: step down until it fits. */
+	while (n > 0 && lay_out(c, (uint32_t) n, frame_size) > room)
+	{
+		uint64_t	over = lay_out(c, (uint32_t) n, frame_size) - room;
+		uint64_t	step = over / (c->frame_stride + 256);
+
+		n -= step < 1 ? 1 : step < n ? step : n;
+	}
+	if (n < 2)
+		n = 0;					/* everything bypasses */
+	lay_out(c, (uint32_t) n, frame_size);
+	for (int i = 0; i < AT_COUNT; i++)
+		queue_init(&c->place[i]);
+	queue_init(&c->ghost_free);
+	queue_init(&c->b1);
+	queue_init(&c->b2);
+	if (n == 0)
+		return c;
+	for (uint32_t i = 0; i <= c->bucket_mask; i++)
+	{
+		atomic_init(&buckets(c)[i], NONE);
+		((uint32_t *) at(c, c->ghost_buckets_at))[i] = NONE;
+	}
+	for (uint32_t i = 0; i < c->n_frames; i++)
+	{
+		memset(entry(c, i), 0, sizeof(Entry));
+		memset(frame(c, i), 0, sizeof(Frame));
+		frame_header(c, i)->index = i;
+		frame_header(c, i)->check = ~i;
+		frame_put(c, i, AT_FREE);
+	}
+	for (uint32_t i = 0; i < c->n_ghosts; i++)
+	{
+		memset(ghost(c, i), 0, sizeof(Ghost));
+		queue_push(&c->ghost_free, ghost(c, 0), sizeof(Ghost), i);
+	}
+	return c;
+}
+
+/* ---- the hash of resident blocks ---- */
+
+/* Lock-free; REQUIRES an epoch or the lock. */
+static uint32_t
+find(const LtgCache *c, LtgFileId file, uint64_t offset)
+{
+	uint32_t	i;
+
+	if (c->n_frames == 0)
+		return NONE;
+	i = atomic_load_explicit(&buckets(c)[bucket_of(c, file, offset)],
+							 memory_order_acquire);
+	while (i != NONE)
+	{
+		const Entry *e = entry(c, i);
+
+		if (e->offset == offset && e->file == file)
+			return i;
+		i = atomic_load_explicit(&e->hash_next, memory_order_acquire);
+	}
+	return NONE;
+}
+
+static void
+hash_link(LtgCache *c, uint32_t i)
+{
+	Entry	   *e = entry(c, i);
+	_Atomic uint32_t *bucket = &buckets(c)[bucket_of(c, e->file, e->offset)];
+
+	atomic_store_explicit(&e->hash_next,
+						  atomic_load_explicit(bucket, memory_order_relaxed),
+						  memory_order_relaxed);
+	atomic_store_explicit(bucket, i, memory_order_release);
+}
+
+static void
+hash_unlink(LtgCache *c, uint32_t i)
+{
+	Entry	   *e = entry(c, i);
+	_Atomic uint32_t *from = &buckets(c)[bucket_of(c, e->file, e->offset)];
+	uint32_t	next;
+
+	while ((next = atomic_load_explicit(from, memory_order_relaxed)) != i)
+	{
+		LTG_ASSERT(next != NONE);
+		from = &entry(c, next)->hash_next;
+	}
+	/* The link stays readable in e itself (C2). */
+	atomic_store_explicit(from,
+						  atomic_load_explicit(&e->hash_next, memory_order_relaxed),
+						  memory_order_release);
+}
+
+/* ---- ghosts ---- */
+
+static uint32_t *
+ghost_bucket(LtgCache *c, LtgFileId file, uint64_t offset)
+{
+	return (uint32_t *) at(c, c->ghost_buckets_at) + bucket_of(c, file, offset);
+}
+
+static uint32_t
+ghost_find(LtgCache *c, LtgFileId file, uint64_t offset)
+{
+	uint32_t	i = *ghost_bucket(c, file, offset);
+
+	while (i != NONE && (ghost(c, i)->offset != offset || ghost(c, i)->file != file))
+		i = ghost(c, i)->hash_next;
+	return i;
+}
+
+static void
+ghost_add(LtgCache *c, uint32_t list, LtgFileId file, uint64_t offset)
+{
+	uint32_t	i = c->ghost_free.head;
+	uint32_t   *bucket = ghost_bucket(c, file, offset);
+	Ghost	   *g = ghost(c, i);
+
+	LTG_ASSERT(i != NONE);
+	queue_remove(&c->ghost_free, ghost(c, 0), sizeof(Ghost), i);
+	g->file = file;
+	g->offset = offset;
+	g->list = list;
+	g->hash_next = *bucket;
+	*bucket = i;
+	queue_push(list == 1 ? &c->b1 : &c->b2, ghost(c, 0), sizeof(Ghost), i);
+}
+
+static void
+ghost_drop(LtgCache *c, uint32_t i)
+{
+	Ghost	   *g = ghost(c, i);
+	uint32_t   *from = ghost_bucket(c, g->file, g->offset);
+
+	while (*from != i)
+		from = &ghost(c, *from)->hash_next;
+	*from = g->hash_next;
+	queue_remove(g->list == 1 ? &c->b1 : &c->b2, ghost(c, 0), sizeof(Ghost), i);
+	g->list = 0;
+	queue_push(&c->ghost_free, ghost(c, 0), sizeof(Ghost), i);
+}
+
+/* ---- CAR ---- */
+
+/* Stamp what is pending: from now on it only waits for its epoch. */
+static void
+stamp_pending(LtgSession *s, LtgCache *c)
+{
+	uint64_t	stamp = ltg_epoch_stamp(s->epochs);
+
+	while (c->place[AT_PENDING].n > 0)
+	{
+		uint32_t	i = c->place[AT_PENDING].head;
+
+		frame_take(c, i);
+		frame(c, i)->stamp = stamp;
+		frame_put(c, i, AT_LIMBO);
+	}
+}
+
+/* Take a resident frame out; its name does not become a ghost here. */
+static void
+evict(LtgSession *s, LtgCache *c, uint32_t i)
+{
+	hash_unlink(c, i);
+	frame_take(c, i);
+	frame_put(c, i, AT_PENDING);
+	if (c->place[AT_PENDING].n >= c->stamp_batch)
+		stamp_pending(s, c);
+}
+
+/* The paper's replace(): demote one page from the clocks into the ghosts. */
+static void
+replace(LtgSession *s, LtgCache *c)
+{
+	for (;;)
+	{
+		bool		from_t1 = c->place[AT_T1].n >= (c->p > 1 ? c->p : 1);
+		uint32_t	i = c->place[from_t1 ? AT_T1 : AT_T2].head;
+		Entry	   *e = entry(c, i);
+
+		LTG_ASSERT(i != NONE);
+		if (atomic_load_explicit(&e->ref, memory_order_relaxed) == 0)
+		{
+			ghost_add(c, from_t1 ? 1 : 2, e->file, e->offset);
+			evict(s, c, i);
+			c->evictions++;
+			return;
+		}
+		atomic_store_explicit(&e->ref, 0, memory_order_relaxed);
+		frame_take(c, i);
+		frame_put(c, i, AT_T2);
+	}
+}
+
+/* Make room for a new page and decide which clock it goes to. */
+static Place
+admit(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset)
+{
+	uint32_t	g = ghost_find(c, file, offset);
+	uint32_t	delta;
+
+	if (c->place[AT_T1].n + c->place[AT_T2].n == c->c)
+		replace(s, c);
+	if (g == NONE)
+	{
+		/*
+		 * The paper does this only when the clocks are full.  They need not
+		 * be after a file was dropped, and C5 must hold then, too.
+		 */
+		if (c->place[AT_T1].n + c->b1.n == c->c)
+			ghost_drop(c, c->b1.head);
+		else if (c->place[AT_T1].n + c->place[AT_T2].n +
+				 c->b1.n + c->b2.n == 2 * c->c)
+			ghost_drop(c, c->b2.head);
+		return AT_T1;
+	}
+	if (ghost(c, g)->list == 1)
+	{
+		delta = c->b2.n / c->b1.n > 1 ? c->b2.n / c->b1.n : 1;
+		c->p = c->c - c->p > delta ? c->p + delta : c->c;
+		c->ghost_hits_recent++;
+	}
+	else
+	{
+		delta = c->b1.n / c->b2.n > 1 ? c->b1.n / c->b2.n : 1;
+		c->p = c->p > delta ? c->p - delta : 0;
+		c->ghost_hits_frequent++;
+	}
+	ghost_drop(c, g);
+	return AT_T2;
+}
+
+/* ---- public: reading ---- */
+
+const uint8_t *
+ltg_cache_peek(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset,
+			   uint32_t *len)
+{
+	uint32_t	i = find(c, file, offset);
+
+	LTG_ASSERT(s->epoch_depth > 0);
+	(void) s;
+	if (i == NONE)
+		return NULL;
+	*len = entry(c, i)->len;
+	return ltg_frame_data(frame_header(c, i));
+}
+
+const uint8_t *
+ltg_cache_lookup(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset,
+				 uint32_t *len)
+{
+	uint32_t	i = find(c, file, offset);
+	Entry	   *e;
+
+	LTG_ASSERT(s->epoch_depth > 0);
+	if (i == NONE)
+	{
+		count(&stat_slot(s, c)->misses);
+		return NULL;
+	}
+	e = entry(c, i);
+	if (atomic_load_explicit(&e->ref, memory_order_relaxed) == 0)
+		atomic_store_explicit(&e->ref, 1, memory_order_relaxed);
+	count(&stat_slot(s, c)->hits);
+	*len = e->len;
+	return ltg_frame_data(frame_header(c, i));
+}
+
+/* ---- public: filling ---- */
+
+uint8_t *
+ltg_frame_data(LtgFrame *f)
+{
+	return (uint8_t *) f + FRAME_HEADER;
+}
+
+LtgFrame *
+ltg_cache_reserve(LtgSession *s, LtgCache *c, uint32_t len)
+{
+	uint32_t	i = NONE;
+
+	LTG_ASSERT(s->epoch_depth > 0);
+	if (len <= c->frame_size && c->n_frames > 0)
+	{
+		s->port->lock(s->port, LTG_LOCK_CACHE, LTG_EXCLUSIVE);
+		if (c->place[AT_FREE].n > 0)
+			i = c->place[AT_FREE].head;
+		else if (c->place[AT_LIMBO].n > 0 &&
+				 ltg_epoch_passed(s->epochs, frame(c, c->place[AT_LIMBO].head)->stamp))
+			i = c->place[AT_LIMBO].head;
+		else if (c->place[AT_PENDING].n > 0)
+			stamp_pending(s, c);	/* for whoever comes next */
+		if (i != NONE)
+		{
+			frame_take(c, i);
+			frame_put(c, i, AT_PRIVATE);
+		}
+		s->port->unlock(s->port, LTG_LOCK_CACHE);
+	}
+	if (i == NONE)
+	{
+		count(&stat_slot(s, c)->bypasses);
+		return NULL;
+	}
+	return frame_header(c, i);
+}
+
+const uint8_t *
+ltg_cache_publish(LtgSession *s, LtgCache *c, LtgFrame *f, LtgFileId file,
+				  uint64_t offset, uint32_t len)
+{
+	uint32_t	i = f->index;
+	uint32_t	other;
+	Entry	   *e = entry(c, i);
+
+	LTG_ASSERT(f->check == ~i && i < c->n_frames && len <= c->frame_size);
+	LTG_ASSERT(s->epoch_depth > 0);
+	s->port->lock(s->port, LTG_LOCK_CACHE, LTG_EXCLUSIVE);
+	LTG_ASSERT(frame(c, i)->place == AT_PRIVATE);
+	frame_take(c, i);
+	other = find(c, file, offset);
+	if (other != NONE)
+	{
+		frame_put(c, i, AT_FREE);
+		i = other;
+	}
+	else
+	{
+		Place		place = admit(s, c, file, offset);
+
+		e->file = file;
+		e->offset = offset;
+		e->len = len;
+		atomic_store_explicit(&e->ref, 0, memory_order_relaxed);
+		frame_put(c, i, place);
+		hash_link(c, i);
+	}
+	s->port->unlock(s->port, LTG_LOCK_CACHE);
+	return ltg_frame_data(frame_header(c, i));
+}
+
+void
+ltg_cache_abandon(LtgSession *s, LtgCache *c, LtgFrame *f)
+{
+	uint32_t	i = f->index;
+
+	LTG_ASSERT(f->check == ~i && i < c->n_frames);
+	s->port->lock(s->port, LTG_LOCK_CACHE, LTG_EXCLUSIVE);
+	LTG_ASSERT(frame(c, i)->place == AT_PRIVATE);
+	frame_take(c, i);
+	frame_put(c, i, AT_FREE);
+	s->port->unlock(s->port, LTG_LOCK_CACHE);
+}
+
+/* ---- public: the rest ---- */
+
+void
+ltg_cache_drop_file(LtgSession *s, LtgCache *c, LtgFileId file)
+{
+	for (uint32_t from = 0; from < c->n_frames; from += DROP_CHUNK)
+	{
+		s->port->lock(s->port, LTG_LOCK_CACHE, LTG_EXCLUSIVE);
+		for (uint32_t i = from; i < c->n_frames && i < from + DROP_CHUNK; i++)
+		{
+			uint32_t	place = frame(c, i)->place;
+
+			if ((place == AT_T1 || place == AT_T2) && entry(c, i)->file == file)
+				evict(s, c, i);
+		}
+		/* There are two more ghosts than CAR's pages, at most as many as frames. */
+		for (uint32_t i = from; i < c->n_ghosts && i < from + DROP_CHUNK; i++)
+			if (ghost(c, i)->list != 0 && ghost(c, i)->file == file)
+				ghost_drop(c, i);
+		if (c->place[AT_PENDING].n > 0)
+			stamp_pending(s, c);
+		s->port->unlock(s->port, LTG_LOCK_CACHE);
+	}
+}
+
+void
+ltg_cache_stats(LtgSession *s, LtgCache *c, LtgCacheStats *stats)
+{
+	memset(stats, 0, sizeof(*stats));
+	for (int i = 0; i < STAT_SLOTS; i++)
+	{
+		StatSlot   *slot = &c->stat[i];
+
+		stats->hits += atomic_load_explicit(&slot->hits, memory_order_relaxed);
+		stats->misses += atomic_load_explicit(&slot->misses, memory_order_relaxed);
+		stats->bypasses += atomic_load_explicit(&slot->bypasses, memory_order_relaxed);
+	}
+	s->port->lock(s->port, LTG_LOCK_CACHE, LTG_EXCLUSIVE);
+	stats->ghost_hits_recent = c->ghost_hits_recent;
+	stats->ghost_hits_frequent = c->ghost_hits_frequent;
+	stats->evictions = c->evictions;
+	stats->frames = c->n_frames;
+	stats->frames_used = c->place[AT_T1].n + c->place[AT_T2].n;
+	stats->frame_bytes = c->frame_size;
+	stats->t1 = c->place[AT_T1].n;
+	stats->t2 = c->place[AT_T2].n;
+	stats->b1 = c->b1.n;
+	stats->b2 = c->b2.n;
+	stats->p = c->p;
+	s->port->unlock(s->port, LTG_LOCK_CACHE);
+}
+
+/* ---- the checker ---- */
+
+static bool
+bad(char *msg, size_t msg_size, const char *what, uint64_t where)
+{
+	snprintf(msg, msg_size, "block cache: %s (%llu)", what, (unsigned long long) where);
+	return false;
+}
+
+/* A queue's links, length and end. */
+static bool
+check_queue(const Queue *q, void *base, size_t stride, uint32_t limit)
+{
+	uint32_t	n = 0,
+				prev = NONE;
+
+	for (uint32_t i = q->head; i != NONE; i = link_of(base, stride, i)->next)
+	{
+		if (i >= limit || link_of(base, stride, i)->prev != prev || ++n > q->n)
+			return false;
+		prev = i;
+	}
+	return n == q->n && q->tail == prev;
+}
+
+static bool
+check_frames(LtgCache *c, char *msg, size_t msg_size)
+{
+	uint64_t	chained = 0,
+				total = 0,
+				stamp = 0;
+
+	for (uint32_t place = 0; place < AT_COUNT; place++)
+	{
+		Queue	   *q = &c->place[place];
+
+		if (!check_queue(q, frame(c, 0), sizeof(Frame), c->n_frames))
+			return bad(msg, msg_size, "broken queue of frames", place);
+		for (uint32_t i = q->head; i != NONE; i = frame(c, i)->link.next)
+		{
+			if (frame(c, i)->place != place)
+				return bad(msg, msg_size, "frame in a queue it does not know of", i);
+			if (frame_header(c, i)->index != i || frame_header(c, i)->check != ~i)
+				return bad(msg, msg_size, "frame header overwritten", i);
+			if (place == AT_LIMBO && frame(c, i)->stamp < stamp)
+				return bad(msg, msg_size, "limbo is not in the order of stamps", i);
+			stamp = place == AT_LIMBO ? frame(c, i)->stamp : 0;
+			if ((place == AT_T1 || place == AT_T2) &&
+				find(c, entry(c, i)->file, entry(c, i)->offset) != i)
+				return bad(msg, msg_size, "resident block not found by its name", i);
+		}
+		total += q->n;
+	}
+	if (total != c->n_frames)
+		return bad(msg, msg_size, "frames lost", total);
+	for (uint32_t b = 0; c->n_frames > 0 && b <= c->bucket_mask; b++)
+		for (uint32_t i = atomic_load(&buckets(c)[b]); i != NONE;
+			 i = atomic_load(&entry(c, i)->hash_next))
+			if (++chained > c->n_frames)
+				return bad(msg, msg_size, "hash chain without end", b);
+	if (chained != c->place[AT_T1].n + c->place[AT_T2].n)
+		return bad(msg, msg_size, "hash has other blocks than the clocks", chained);
+	return true;
+}
+
+static bool
+check_ghosts(LtgCache *c, char *msg, size_t msg_size)
+{
+	Queue	   *queue[3] = {&c->ghost_free, &c->b1, &c->b2};
+
+	for (uint32_t list = 0; list < 3; list++)
+	{
+		if (!check_queue(queue[list], ghost(c, 0), sizeof(Ghost), c->n_ghosts))
+			return bad(msg, msg_size, "broken queue of ghosts", list);
+		for (uint32_t i = queue[list]->head; i != NONE; i = ghost(c, i)->link.next)
+		{
+			Ghost	   *g = ghost(c, i);
+
+			if (g->list != list)
+				return bad(msg, msg_size, "ghost in a list it does not know of", i);
+			if (list != 0 && ghost_find(c, g->file, g->offset) != i)
+				return bad(msg, msg_size, "ghost not found by its name", i);
+			if (list != 0 && find(c, g->file, g->offset) != NONE)
+				return bad(msg, msg_size, "resident block is a ghost too", i);
+		}
+	}
+	if (c->n_frames > 0 && c->ghost_free.n + c->b1.n + c->b2.n != c->n_ghosts)
+		return bad(msg, msg_size, "ghosts lost", c->ghost_free.n);
+	return true;
+}
+
+bool
+ltg_cache_check(LtgSession *s, LtgCache *c, char *msg, size_t msg_size)
+{
+	uint32_t	t1,
+				resident;
+	bool		ok;
+
+	s->port->lock(s->port, LTG_LOCK_CACHE, LTG_EXCLUSIVE);
+	t1 = c->place[AT_T1].n;
+	resident = t1 + c->place[AT_T2].n;
+	ok = check_frames(c, msg, msg_size) && check_ghosts(c, msg, msg_size);
+	if (ok && (resident > c->c || t1 + c->b1.n > c->c ||
+			   resident + c->b1.n + c->b2.n > 2 * c->c || c->p > c->c))
+		ok = bad(msg, msg_size, "a list is longer than CAR allows", resident);
+	s->port->unlock(s->port, LTG_LOCK_CACHE);
+	return ok;
+}

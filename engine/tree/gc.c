@@ -1,0 +1,220 @@
+/*
+ * gc.c
+ *	  See gc.h.
+ */
+#include "tree/gc.h"
+
+#define FATES_FIRST_SLOTS 64
+#define FATES_MAX_SLOTS 65536
+
+typedef struct LtgFate
+{
+	LtgXid		xid;			/* 0: free */
+	LtgXidStatus status;
+} LtgFate;
+
+void
+ltg_fates_init(LtgFates *f, LtgSession *s)
+{
+	memset(f, 0, sizeof(*f));
+	f->s = s;
+}
+
+void
+ltg_fates_free(LtgFates *f)
+{
+	if (f->slot != NULL)
+		f->s->port->free(f->s->port, f->slot);
+	f->slot = NULL;
+	f->n_slots = f->n_used = 0;
+	f->last_xid = 0;
+}
+
+static LtgFate *
+fate_slot(const LtgFates *f, LtgXid xid)
+{
+	uint64_t	i = (xid * UINT64_C(0x9E3779B97F4A7C15)) >> 32;
+
+	for (;; i++)
+	{
+		LtgFate    *slot = &f->slot[i & (f->n_slots - 1)];
+
+		if (slot->xid == xid || slot->xid == 0)
+			return slot;
+	}
+}
+
+/* Make room for one more; without memory the table just forgets. */
+static void
+fates_grow(LtgFates *f)
+{
+	LtgPort    *port = f->s->port;
+	LtgFate    *old = f->slot;
+	uint32_t	n_old = f->n_slots;
+	uint32_t	n = n_old == 0 ? FATES_FIRST_SLOTS : n_old * 2;
+
+	if (n_old != 0 && (f->n_used + 1) * 2 <= n_old)
+		return;
+	if (n > FATES_MAX_SLOTS || (f->slot = port->alloc(port, n * sizeof(LtgFate))) == NULL)
+	{
+		f->slot = old;
+		f->n_used = 0;
+		if (old != NULL)
+			memset(old, 0, n_old * sizeof(LtgFate));
+		return;
+	}
+	memset(f->slot, 0, n * sizeof(LtgFate));
+	f->n_slots = n;
+	for (uint32_t i = 0; i < n_old; i++)
+		if (old[i].xid != 0)
+			*fate_slot(f, old[i].xid) = old[i];
+	if (old != NULL)
+		port->free(port, old);
+}
+
+/*
+ * An answer is remembered even when it is "in progress": for this round the
+ * version is then kept as it is, which is always right.
+ */
+LtgStatus
+ltg_fates_get(LtgFates *f, LtgXid xid, LtgXidStatus *status)
+{
+	LtgPort    *port = f->s->port;
+	LtgFate    *slot;
+
+	LTG_ASSERT(xid != 0);
+	if (xid == f->last_xid)
+	{
+		*status = f->last_status;
+		return LTG_OK;
+	}
+	if (f->n_slots != 0)
+	{
+		slot = fate_slot(f, xid);
+		if (slot->xid == xid)
+		{
+			f->last_xid = xid;
+			*status = f->last_status = slot->status;
+			return LTG_OK;
+		}
+	}
+	LTG_TRY(port->xid_status(port, xid, status, &f->s->err));
+	fates_grow(f);
+	if (f->n_slots != 0)
+	{
+		slot = fate_slot(f, xid);
+		slot->xid = xid;
+		slot->status = *status;
+		f->n_used++;
+	}
+	f->last_xid = xid;
+	f->last_status = *status;
+	return LTG_OK;
+}
+
+static void
+settle(LtgVersion *v)
+{
+	v->state = LTG_SETTLED;
+	v->xid = 0;
+	v->cid = 0;
+	v->flags &= (uint8_t) ~LTG_VF_SPECULATIVE;
+	v->aux = 0;					/* no snapshot is old enough to follow the row */
+}
+
+/* The state in which a version goes on. */
+static LtgStatus
+resolve(const LtgGcRules *rules, LtgVersion *v)
+{
+	LtgXidStatus fate;
+
+	/* nobody may ever see that row, whoever wrote the tombstone */
+	if (v->kind == LTG_GONE && v->state != LTG_ABORTED)
+	{
+		settle(v);
+		return LTG_OK;
+	}
+	if (v->state == LTG_UNRESOLVED)
+	{
+		LTG_TRY(ltg_fates_get(rules->fates, v->xid, &fate));
+		if (fate == LTG_XID_ABORTED)
+			v->state = LTG_ABORTED;
+		else if (fate == LTG_XID_COMMITTED)
+			v->state = LTG_COMMITTED;
+	}
+	if (v->state == LTG_COMMITTED)
+	{
+		v->flags &= (uint8_t) ~LTG_VF_SPECULATIVE;
+		if (v->xid < rules->horizon)
+			settle(v);
+	}
+	return LTG_OK;
+}
+
+static bool
+grave_is_kept(const LtgGcRules *rules, LtgSeq seq)
+{
+	return rules->keep_graves && seq > rules->graves_cleared;
+}
+
+LtgStatus
+ltg_gc_key(const LtgGcRules *rules, LtgVersion *v, uint32_t n, LtgGcOutcome *out)
+{
+	LtgSeq		newest_dropped = 0;
+	bool		dropped = false;
+
+	memset(out, 0, sizeof(*out));
+	for (uint32_t i = 0; i < n; i++)
+	{
+		LTG_TRY(resolve(rules, &v[i]));
+		if (v[i].state == LTG_ABORTED)
+		{
+			if (v[i].seq > newest_dropped)
+				newest_dropped = v[i].seq;
+			dropped = true;
+			continue;
+		}
+		if (out->kept != i)
+			v[out->kept] = v[i];
+		out->kept++;
+		if (v[out->kept - 1].state == LTG_SETTLED)
+			break;
+	}
+	if (out->kept == 0)
+	{
+		if (dropped && grave_is_kept(rules, newest_dropped))
+		{
+			out->vanished = out->asks_bottom = true;
+			out->gone.kind = LTG_GONE;
+			out->gone.state = LTG_SETTLED;
+			out->gone.seq = newest_dropped;
+		}
+	}
+	else
+	{
+		const LtgVersion *last = &v[out->kept - 1];
+
+		/* a grave that is kept anyway needs no question */
+		out->asks_bottom = last->state == LTG_SETTLED && last->kind != LTG_PUT &&
+			!grave_is_kept(rules, last->seq);
+	}
+	return LTG_OK;
+}
+
+void
+ltg_gc_bottom(const LtgGcRules *rules, LtgVersion *v, LtgGcOutcome *out)
+{
+	if (!out->asks_bottom)
+		return;
+	out->asks_bottom = false;
+	if (out->vanished)
+	{
+		LTG_ASSERT(out->kept == 0 && rules->keep_graves);
+		v[0] = out->gone;
+		out->kept = 1;
+		return;
+	}
+	LTG_ASSERT(out->kept > 0 && v[out->kept - 1].state == LTG_SETTLED &&
+			   v[out->kept - 1].kind != LTG_PUT);
+	out->kept--;
+}

@@ -1,0 +1,69 @@
+/*
+ * gc.h
+ *	  Which versions of one key a flush or a compaction keeps, and in which
+ *	  state.
+ *
+ * Invariants, for every snapshot that exists or will exist:
+ *	 G1. What the snapshot sees of the key (a row, or no row) is the same
+ *		 before and after.
+ *	 G2. Versions whose writer may still commit are kept as they are.
+ *	 G3. A version is SETTLED only if its writer committed and is older than
+ *		 the horizon; nothing under a settled version is kept.
+ *	 G4. Where graves are kept, a key that was ever written by a statement that
+ *		 could put it into a stock index leaves a tombstone until the graves
+ *		 are cleared: a settled DELETE, or a GONE for an insert that came to
+ *		 nothing.
+ *
+ * A pure function of its arguments but for the look-up of fates.
+ */
+#ifndef LTG_GC_H
+#define LTG_GC_H
+
+#include "base/session.h"
+#include "base/version.h"
+
+/* Fates of transactions, remembered for one flush or compaction. */
+typedef struct LtgFates
+{
+	LtgSession *s;
+	struct LtgFate *slot;		/* open hash, n_slots a power of two */
+	uint32_t	n_slots;
+	uint32_t	n_used;
+	LtgXid		last_xid;		/* the last answer */
+	LtgXidStatus last_status;
+} LtgFates;
+
+extern void ltg_fates_init(LtgFates *f, LtgSession *s);
+extern void ltg_fates_free(LtgFates *f);
+extern LtgStatus ltg_fates_get(LtgFates *f, LtgXid xid, LtgXidStatus *status) LTG_MUST_CHECK;
+
+typedef struct LtgGcRules
+{
+	LtgXid		horizon;		/* REQUIRES: read before any fate was asked */
+	LtgFates   *fates;
+	bool		keep_graves;
+	LtgSeq		graves_cleared;
+} LtgGcRules;
+
+typedef struct LtgGcOutcome
+{
+	uint32_t	kept;			/* v[0..kept) survive */
+	/*
+	 * Set when the outcome depends on whether older sources, not among v, hold
+	 * the key.  If the caller knows that none does, it calls ltg_gc_bottom.
+	 */
+	bool		asks_bottom;
+	bool		vanished;		/* nothing is left because writers aborted */
+	LtgVersion	gone;			/* vanished: what ltg_gc_bottom may leave */
+} LtgGcOutcome;
+
+/*
+ * v[0..n): all versions of one key that the inputs hold, newest first; filtered
+ * and changed in place.
+ */
+extern LtgStatus ltg_gc_key(const LtgGcRules *rules, LtgVersion *v, uint32_t n,
+							LtgGcOutcome *out) LTG_MUST_CHECK;
+/* Nothing of the key lies underneath.  v must have room for one version. */
+extern void ltg_gc_bottom(const LtgGcRules *rules, LtgVersion *v, LtgGcOutcome *out);
+
+#endif

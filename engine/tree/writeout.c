@@ -1,0 +1,146 @@
+/*
+ * writeout.c
+ *	  See writeout.h.
+ */
+#include "tree/writeout.h"
+
+#include "base/coding.h"
+#include "storage/file.h"
+
+LtgStatus
+ltg_version_buf_grow(LtgSession *s, LtgVersionBuf *b)
+{
+	LtgPort    *port = s->port;
+	uint32_t	cap = b->cap == 0 ? 16 : b->cap * 2;
+	LtgVersion *v;
+
+	v = b->v == NULL ? port->alloc(port, cap * sizeof(*v))
+		: port->realloc(port, b->v, cap * sizeof(*v));
+	if (v == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for %u versions of one key", cap);
+	b->v = v;
+	b->cap = cap;
+	return LTG_OK;
+}
+
+void
+ltg_version_buf_free(LtgSession *s, LtgVersionBuf *b)
+{
+	if (b->v != NULL)
+		s->port->free(s->port, b->v);
+	memset(b, 0, sizeof(*b));
+}
+
+void
+ltg_writeout_init(LtgWriteout *o, LtgSession *s)
+{
+	const LtgConfig *c = &s->shared->config;
+
+	memset(o, 0, sizeof(*o));
+	o->s = s;
+	o->opt.block_size = c->block_size;
+	o->opt.codec = LTG_CODEC_ADAPTIVE;
+	o->opt.zstd_level = c->zstd_level;
+	o->opt.filter_bits_per_key = c->filter_bits_per_key;
+}
+
+void
+ltg_writeout_store(LtgWriteout *o, const LtgStoreKey *key, LtgSeq stamp, uint64_t id,
+				   uint64_t keys)
+{
+	LTG_ASSERT(!o->in_run);
+	ltg_store32(o->store_key, key->space);
+	ltg_store32(o->store_key + 4, key->database);
+	ltg_store32(o->store_key + 8, key->relation);
+	ltg_store32(o->store_key + 12, (uint32_t) key->backend);
+	ltg_store64(o->store_key + 16, stamp);
+	ltg_store64(o->store_key + 24, id);
+	o->opt.expected_keys = keys;
+}
+
+LtgStatus
+ltg_writeout_add(LtgWriteout *o, const uint8_t *key, uint32_t key_len, const LtgVersion *v)
+{
+	if (LTG_UNLIKELY(!o->in_run))
+	{
+		if (o->w == NULL)
+		{
+			o->id = ltg_new_file_id(o->s);
+			LTG_TRY(ltg_writer_open(o->s, o->id, &o->opt, &o->w));
+		}
+		LTG_TRY(ltg_writer_begin_run(o->w, o->store_key, sizeof(o->store_key), &o->opt));
+		o->in_run = true;
+	}
+	return ltg_writer_add(o->w, key, key_len, v);
+}
+
+uint64_t
+ltg_writeout_bytes(const LtgWriteout *o)
+{
+	return o->w == NULL ? 0 : ltg_writer_bytes(o->w);
+}
+
+LtgStatus
+ltg_writeout_end_run(LtgWriteout *o, LtgRunRef *ref)
+{
+	memset(ref, 0, sizeof(*ref));
+	if (!o->in_run)
+		return LTG_OK;
+	o->in_run = false;
+	return ltg_writer_end_run(o->w, ref);
+}
+
+LtgStatus
+ltg_writeout_finish(LtgWriteout *o, LtgNewFile *file)
+{
+	LtgPort    *port = o->s->port;
+
+	LTG_ASSERT(!o->in_run);
+	memset(file, 0, sizeof(*file));
+	if (o->w == NULL)
+		return LTG_OK;
+	if (o->n_files == o->cap_files)
+	{
+		uint32_t	cap = o->cap_files == 0 ? 8 : o->cap_files * 2;
+		LtgNewFile *p = o->files == NULL ? port->alloc(port, cap * sizeof(*p))
+			: port->realloc(port, o->files, cap * sizeof(*p));
+
+		if (p == NULL)
+			return ltg_fail(o->s, LTG_NOMEM, "out of memory for %u new files", cap);
+		o->files = p;
+		o->cap_files = cap;
+	}
+	LTG_TRY(ltg_writer_finish(o->w, &file->bytes));
+	ltg_writer_free(o->w);
+	o->w = NULL;
+	file->id = o->id;
+	o->files[o->n_files++] = *file;
+	return LTG_OK;
+}
+
+void
+ltg_writeout_keep(LtgWriteout *o)
+{
+	o->n_files = 0;
+}
+
+void
+ltg_writeout_free(LtgWriteout *o)
+{
+	LtgPort    *port = o->s->port;
+
+	if (o->w != NULL)
+		ltg_writer_abort(o->w);
+	for (uint32_t i = 0; i < o->n_files; i++)
+	{
+		char		name[LTG_NAME_MAX];
+		LtgError	ignored = {0};	/* what made us remove it is the error */
+
+		ltg_run_name(name, o->files[i].id);
+		(void) port->file_remove(port, name, &ignored);
+	}
+	if (o->files != NULL)
+		port->free(port, o->files);
+	memset(o, 0, sizeof(*o));
+	o->s = NULL;
+}
