@@ -143,7 +143,7 @@ lies_at_bottom(Flush *f, LtgStore *store, const uint8_t *key, uint32_t key_len, 
 	ltg_epoch_enter(s);
 	rs = atomic_load_explicit(&store->runs, memory_order_acquire);
 	if (rs != NULL &&
-		ltg_runs_lack_key(s, rs->run, rs->n, key, key_len, exact, &absent) != LTG_OK)
+		ltg_runset_lacks_key(s, rs, 0, key, key_len, exact, &absent) != LTG_OK)
 	{
 		ltg_clear_error(s);
 		absent = false;

@@ -83,8 +83,9 @@ ltg_merge_add_gen(LtgMerge *m, LtgGeneration *g, LtgMemList *l)
 	return LTG_OK;
 }
 
-LtgStatus
-ltg_merge_add_runs(LtgMerge *m, const LtgRunRef *runs, uint32_t n)
+/* Runs that certainly follow each other. */
+static LtgStatus
+add_runs(LtgMerge *m, const LtgRunRef *runs, uint32_t n)
 {
 	LtgMergeSource *src;
 
@@ -96,21 +97,18 @@ ltg_merge_add_runs(LtgMerge *m, const LtgRunRef *runs, uint32_t n)
 }
 
 /*
- * The runs [from, to) of a level.  Where truncated bounds can't tell two
- * neighbours apart they go into sources of their own: nothing then relies on
- * their order.
+ * Where truncated bounds can't tell two neighbours apart they go into sources
+ * of their own: nothing then relies on their order.
  */
-static LtgStatus
-add_level(LtgMerge *m, const LtgRunSet *rs, uint32_t from, uint32_t to)
+LtgStatus
+ltg_merge_add_level(LtgMerge *m, const LtgRunRef *runs, uint32_t n)
 {
-	while (from < to)
+	for (uint32_t from = 0, end; from < n; from = end)
 	{
-		uint32_t	end = from + 1;
-
-		while (end < to && ltg_bound_before(&rs->run[end - 1].max_key, &rs->run[end].min_key))
-			end++;
-		LTG_TRY(ltg_merge_add_runs(m, &rs->run[from], end - from));
-		from = end;
+		for (end = from + 1; end < n; end++)
+			if (!ltg_bound_before(&runs[end - 1].max_key, &runs[end].min_key))
+				break;
+		LTG_TRY(add_runs(m, &runs[from], end - from));
 	}
 	return LTG_OK;
 }
@@ -137,7 +135,7 @@ ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgView *view,
 		if ((lo != NULL && ltg_key_above(&ref->max_key, lo, lo_len)) ||
 			(hi != NULL && ltg_key_below(&ref->min_key, hi, hi_len)))
 			continue;
-		LTG_TRY(ltg_merge_add_runs(m, ref, 1));
+		LTG_TRY(add_runs(m, ref, 1));
 	}
 	for (uint32_t level = 1; level < LTG_LEVELS_MAX; level++)
 	{
@@ -155,7 +153,7 @@ ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgView *view,
 				end++;
 			to = end;
 		}
-		LTG_TRY(add_level(m, rs, from, to));
+		LTG_TRY(ltg_merge_add_level(m, &rs->run[from], to - from));
 	}
 	return LTG_OK;
 }

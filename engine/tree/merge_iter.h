@@ -50,8 +50,8 @@ typedef struct LtgMerge
 /* m is zeroed memory, or one that was cleared. */
 extern void ltg_merge_init(LtgMerge *m, LtgSession *s, LtgCacheUse use, bool backward);
 extern LtgStatus ltg_merge_add_gen(LtgMerge *m, LtgGeneration *g, LtgMemList *l) LTG_MUST_CHECK;
-/* n runs of one level >= 1 in key order, or one of any level. */
-extern LtgStatus ltg_merge_add_runs(LtgMerge *m, const LtgRunRef *runs, uint32_t n) LTG_MUST_CHECK;
+/* n disjoint runs of one level >= 1 as a run set orders them, or a single one. */
+extern LtgStatus ltg_merge_add_level(LtgMerge *m, const LtgRunRef *runs, uint32_t n) LTG_MUST_CHECK;
 /* All sources of a store; of the runs only those that may hold keys in
  * [lo, hi), NULL = open. */
 extern LtgStatus ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgView *view,

@@ -91,27 +91,46 @@ ltg_runset_first(const LtgRunSet *rs, uint32_t from, uint32_t to,
 	return from;
 }
 
-LtgStatus
-ltg_runs_lack_key(LtgSession *s, const LtgRunRef *runs, uint32_t n,
-				  const uint8_t *key, uint32_t key_len, bool exact, bool *absent)
+/* LTG_NOT_FOUND: this run does not hold the key. */
+static LtgStatus
+look_for_key(LtgSession *s, const LtgRunRef *ref, const uint8_t *key, uint32_t key_len,
+			 bool exact)
 {
-	uint64_t	hash = exact ? ltg_key_hash(key, key_len) : 0;
+	LtgPoint	p = {0};
+	LtgVersion	v;
+	LtgStatus	st;
 
+	if (!ltg_bound_may_contain(&ref->min_key, &ref->max_key, key, key_len))
+		return LTG_NOT_FOUND;
+	if (!exact)
+		return LTG_OK;
+	st = ltg_run_get(s, ref, key, key_len, ltg_key_hash(key, key_len), true, &p, &v);
+	ltg_point_close(s, &p);
+	return st;
+}
+
+LtgStatus
+ltg_runset_lacks_key(LtgSession *s, const LtgRunSet *rs, uint32_t level,
+					 const uint8_t *key, uint32_t key_len, bool exact, bool *absent)
+{
 	*absent = false;
-	for (uint32_t i = 0; i < n; i++)
+	for (; level < LTG_LEVELS_MAX; level++)
 	{
-		LtgPoint	p = {0};
-		LtgVersion	v;
-		LtgStatus	st;
+		uint32_t	i = rs->level_start[level];
+		uint32_t	to = rs->level_start[level + 1];
 
-		if (!ltg_bound_may_contain(&runs[i].min_key, &runs[i].max_key, key, key_len))
-			continue;
-		if (!exact)
-			return LTG_OK;
-		st = ltg_run_get(s, &runs[i], key, key_len, hash, true, &p, &v);
-		ltg_point_close(s, &p);
-		if (st != LTG_NOT_FOUND)
-			return st;
+		if (level > 0)
+			i = ltg_runset_first(rs, i, to, key, key_len);
+		for (; i < to; i++)
+		{
+			LtgStatus	st;
+
+			if (level > 0 && ltg_key_below(&rs->run[i].min_key, key, key_len))
+				break;
+			st = look_for_key(s, &rs->run[i], key, key_len, exact);
+			if (st != LTG_NOT_FOUND)
+				return st;
+		}
 	}
 	*absent = true;
 	return LTG_OK;

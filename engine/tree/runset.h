@@ -60,11 +60,11 @@ extern bool ltg_runs_overlap(const LtgRunRef *a, const LtgRunRef *b);
 extern uint32_t ltg_runset_first(const LtgRunSet *rs, uint32_t from, uint32_t to,
 								 const uint8_t *key, uint32_t key_len);
 /*
- * *absent = true when none of the n runs holds the key.  By bounds alone unless
- * `exact`, which also consults filters and blocks.
+ * *absent = true when no run of levels `level` and deeper holds the key.  By
+ * bounds alone unless `exact`, which also consults filters and blocks.
  */
-extern LtgStatus ltg_runs_lack_key(LtgSession *s, const LtgRunRef *runs, uint32_t n,
-								   const uint8_t *key, uint32_t key_len, bool exact,
-								   bool *absent) LTG_MUST_CHECK;
+extern LtgStatus ltg_runset_lacks_key(LtgSession *s, const LtgRunSet *rs, uint32_t level,
+									  const uint8_t *key, uint32_t key_len, bool exact,
+									  bool *absent) LTG_MUST_CHECK;
 
 #endif

@@ -85,6 +85,9 @@ struct LtgStore
 	_Atomic uint64_t graves_cleared;	/* seq */
 	LtgRunSet  *_Atomic runs;	/* NULL: none */
 	uint32_t	compacting;		/* a compaction works on it (LTG_LOCK_COMPACT) */
+	_Atomic uint64_t stuck_xid;	/* horizon at which some versions under it
+								 * could not be settled */
+	_Atomic uint64_t compact_not_before;	/* time, after a failure */
 	LtgStore   *_Atomic hash_next;	/* bucket chain by key; LTG_LOCK_META to change */
 	LtgStore   *_Atomic id_next;	/* bucket chain by id; the same */
 

@@ -1,0 +1,388 @@
+/*
+ * compact.c
+ *	  Merging runs of one store into a deeper level; see compact.h.
+ *
+ * The merge goes in slices.  Each slice runs in an epoch of its own and seeks
+ * beyond the last key of the one before, so that memory and files which others
+ * retire don't wait for a long compaction.  The inputs can't go away in between
+ * (C1) unless the store is dropped: then the work is thrown away.
+ */
+#include "tree/compact.h"
+
+#include "storage/file.h"
+#include "tree/gc.h"
+#include "tree/merge_iter.h"
+#include "tree/writeout.h"
+
+#define SLICE_BYTES (4 * 1024 * 1024)	/* input payload per epoch */
+#define SLICE_KEYS 65536
+#define RETRY_AFTER_US (60 * 1000000)	/* after a failure */
+
+typedef struct Compaction
+{
+	LtgSession *s;
+	LtgCompactPlan *plan;
+	LtgFates	fates;
+	LtgGcRules	rules;
+	LtgWriteout out;
+	LtgMerge	merge;
+	LtgVersionBuf versions;		/* of one key */
+	LtgRunRef  *in;				/* inputs, newest first */
+	LtgRunRef  *added;			/* outputs */
+	uint32_t	n_added, cap_added;
+	uint32_t	fence;			/* first run of the output level that is no
+								 * input and not below the last key */
+	uint8_t    *pos;			/* LTG_KEY_MAX: last key merged */
+	uint32_t	pos_len;
+	bool		has_pos;
+	LtgCompactResult *r;
+} Compaction;
+
+/* The first run of the output level from `at` on that is not an input. */
+static uint32_t
+next_fence(const LtgCompactPlan *plan, uint32_t at)
+{
+	uint32_t	to = plan->set->level_start[plan->out_level + 1];
+	uint32_t	k = 0;
+
+	while (k < plan->n_in && plan->in[k] < at)
+		k++;
+	for (; at < to && k < plan->n_in && plan->in[k] == at; k++)
+		at++;
+	return at;
+}
+
+static bool
+store_is_gone(const LtgCompactPlan *plan)
+{
+	return ltg_store_id(plan->store) != plan->store_id;
+}
+
+/* ---- outputs ---- */
+
+static LtgStatus
+end_output(Compaction *c)
+{
+	LtgPort    *port = c->s->port;
+	LtgNewFile	file;
+	LtgRunRef	ref;
+
+	LTG_TRY(ltg_writeout_end_run(&c->out, &ref));
+	if (ref.entries == 0)
+		return LTG_OK;
+	if (c->n_added == c->cap_added)
+	{
+		uint32_t	cap = c->cap_added == 0 ? 8 : c->cap_added * 2;
+		LtgRunRef  *p = c->added == NULL ? port->alloc(port, cap * sizeof(*p))
+			: port->realloc(port, c->added, cap * sizeof(*p));
+
+		if (p == NULL)
+			return ltg_fail(c->s, LTG_NOMEM, "out of memory for %u runs", cap);
+		c->added = p;
+		c->cap_added = cap;
+	}
+	LTG_TRY(ltg_writeout_finish(&c->out, &file));
+	ref.level = c->plan->out_level;
+	ref.age = c->plan->set->run[c->plan->in[0]].age;
+	c->added[c->n_added++] = ref;
+	c->r->bytes_written += file.bytes;
+	return LTG_OK;
+}
+
+/*
+ * Runs of the output level that are not inputs must not be straddled (C3): the
+ * output ends where one of them lies between two keys.
+ */
+static LtgStatus
+pass_fences(Compaction *c, const uint8_t *key, uint32_t key_len)
+{
+	const LtgRunSet *rs = c->plan->set;
+	uint32_t	to = rs->level_start[c->plan->out_level + 1];
+	bool		passed = false;
+
+	while (c->fence < to && ltg_key_above(&rs->run[c->fence].max_key, key, key_len))
+	{
+		passed = true;
+		c->fence = next_fence(c->plan, c->fence + 1);
+	}
+	return passed ? end_output(c) : LTG_OK;
+}
+
+/* ---- merging ---- */
+
+/* Nothing of the key lies in the levels below the output. */
+static LtgStatus
+lies_at_bottom(Compaction *c, const uint8_t *key, uint32_t key_len, bool exact, bool *absent)
+{
+	return ltg_runset_lacks_key(c->s, c->plan->set, c->plan->out_level + 1, key, key_len,
+								exact, absent);
+}
+
+static LtgStatus
+merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
+{
+	LtgVersionBuf *vb = &c->versions;
+	LtgGcOutcome gc;
+	LtgStatus	st;
+
+	vb->n = 0;
+	for (;;)
+	{
+		LTG_TRY(ltg_version_buf_room(c->s, vb));
+		st = ltg_merge_version(&c->merge, &vb->v[vb->n]);
+		if (st == LTG_END)
+			break;
+		LTG_TRY(st);
+		*bytes += vb->v[vb->n++].payload_len;
+	}
+	*bytes += key_len;
+	c->r->versions_in += vb->n;
+	LTG_TRY(ltg_gc_key(&c->rules, vb->v, vb->n, &gc));
+	if (gc.asks_bottom)
+	{
+		bool		absent;
+
+		LTG_TRY(lies_at_bottom(c, key, key_len, gc.vanished, &absent));
+		if (absent)
+			ltg_gc_bottom(&c->rules, vb->v, &gc);
+	}
+	if (gc.kept == 0)
+		return LTG_OK;
+	LTG_TRY(pass_fences(c, key, key_len));
+	for (uint32_t i = 0; i < gc.kept; i++)
+		LTG_TRY(ltg_writeout_add(&c->out, key, key_len, &vb->v[i]));
+	c->r->versions_out += gc.kept;
+	if (ltg_writeout_bytes(&c->out) >= c->s->shared->config.file_target_bytes)
+		LTG_TRY(end_output(c));
+	return LTG_OK;
+}
+
+static LtgStatus
+add_inputs(Compaction *c)
+{
+	const LtgCompactPlan *plan = c->plan;
+	uint32_t	from = 0;
+
+	while (from < plan->n_in)
+	{
+		uint32_t	end = from + 1;
+
+		while (end < plan->n_in && c->in[from].level > 0 && c->in[end].level == c->in[from].level)
+			end++;
+		LTG_TRY(ltg_merge_add_level(&c->merge, &c->in[from], end - from));
+		from = end;
+	}
+	return LTG_OK;
+}
+
+/* One slice, inside an epoch.  LTG_END: all is merged. */
+static LtgStatus
+merge_slice(Compaction *c)
+{
+	LtgMerge   *m = &c->merge;
+	uint64_t	bytes = 0;
+	LtgStatus	st;
+
+	if (store_is_gone(c->plan))
+		return LTG_NOT_FOUND;
+	ltg_merge_init(m, c->s, LTG_CACHE_PEEK, false);
+	LTG_TRY(add_inputs(c));
+	st = ltg_merge_seek(m, c->has_pos ? c->pos : NULL, c->pos_len, true);
+	for (uint32_t keys = 1; st == LTG_OK; keys++)
+	{
+		const uint8_t *key;
+		uint32_t	key_len;
+
+		ltg_merge_key(m, &key, &key_len);
+		LTG_TRY(merge_key(c, key, key_len, &bytes));
+		if (bytes >= SLICE_BYTES || keys >= SLICE_KEYS)
+		{
+			memcpy(c->pos, key, key_len);
+			c->pos_len = key_len;
+			c->has_pos = true;
+			return LTG_OK;
+		}
+		st = ltg_merge_next(m);
+	}
+	return st;
+}
+
+static LtgStatus
+merge_all(Compaction *c)
+{
+	LtgSession *s = c->s;
+	LtgStatus	st;
+
+	do
+	{
+		if (s->port->interrupted(s->port))
+			return LTG_INTERRUPTED;
+		ltg_epoch_enter(s);
+		st = merge_slice(c);
+		ltg_merge_clear(&c->merge);
+		ltg_epoch_leave(s);
+	} while (st == LTG_OK);
+	return st == LTG_END ? end_output(c) : st;
+}
+
+/* ---- a whole compaction ---- */
+
+static LtgStatus
+publish(Compaction *c, uint32_t n_remove)
+{
+	LtgSession *s = c->s;
+	LtgStoreEdit store = {
+		.store_id = c->plan->store_id,
+		.add = c->added, .n_add = c->n_added,
+		.remove = c->in, .n_remove = n_remove
+	};
+	LtgEdit		edit = {
+		.stores = &store, .n_stores = 1,
+		.files = c->out.files, .n_files = c->out.n_files,
+		/* after the last question about a transaction's fate */
+		.wal_needed = s->port->wal_position(s->port)
+	};
+
+	LTG_STOP_POINT(s->port, "compact:before-publish");
+	LTG_TRY(ltg_publish(s, &edit));
+	ltg_writeout_keep(&c->out);
+	return LTG_OK;
+}
+
+static LtgStatus
+copy_inputs(Compaction *c)
+{
+	const LtgCompactPlan *plan = c->plan;
+	LtgPort    *port = c->s->port;
+	uint64_t	keys = 0;
+	uint64_t	bytes = 0;
+	uint64_t	files;
+
+	c->in = port->alloc(port, plan->n_in * sizeof(LtgRunRef));
+	c->pos = port->alloc(port, LTG_KEY_MAX);
+	if (c->in == NULL || c->pos == NULL)
+		return ltg_fail(c->s, LTG_NOMEM, "out of memory to merge %u runs", plan->n_in);
+	for (uint32_t i = 0; i < plan->n_in; i++)
+	{
+		c->in[i] = plan->set->run[plan->in[i]];
+		keys += c->in[i].keys;
+		bytes += c->in[i].disk_bytes;
+	}
+	files = bytes / (c->s->shared->config.file_target_bytes + 1) + 1;
+	ltg_writeout_store(&c->out, &plan->key, plan->stamp, plan->store_id,
+					   keys / files + keys / files / 8 + 1);
+	if (!plan->move)
+		c->r->bytes_read = bytes;
+	return LTG_OK;
+}
+
+/* The runs stay what they are and change their level. */
+static LtgStatus
+move_runs(Compaction *c)
+{
+	LtgPort    *port = c->s->port;
+	uint32_t	n = c->plan->n_in;
+
+	c->added = port->alloc(port, n * sizeof(LtgRunRef));
+	if (c->added == NULL)
+		return ltg_fail(c->s, LTG_NOMEM, "out of memory to move %u runs", n);
+	memcpy(c->added, c->in, n * sizeof(LtgRunRef));
+	for (uint32_t i = 0; i < n; i++)
+		c->added[i].level = c->plan->out_level;
+	c->n_added = c->cap_added = n;
+	return publish(c, n);
+}
+
+/*
+ * If there are still versions that ought to be settled (the host can't tell
+ * what became of their writers), trying again at once would change nothing.
+ */
+static void
+note_stuck(Compaction *c)
+{
+	for (uint32_t i = 0; i < c->n_added; i++)
+		if (c->added[i].unsettled > 0 && c->added[i].max_xid < c->rules.horizon)
+			atomic_store(&c->plan->store->stuck_xid, c->rules.horizon);
+}
+
+static LtgStatus
+compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
+{
+	Compaction	c = {.s = s, .plan = plan, .r = r};
+	LtgPort    *port = s->port;
+	LtgStatus	st;
+
+	c.merge.s = s;
+	c.rules = (LtgGcRules) {
+		.horizon = plan->horizon, .fates = &c.fates,
+		.keep_graves = plan->keep_graves, .graves_cleared = plan->graves_cleared
+	};
+	c.fence = next_fence(plan, plan->set->level_start[plan->out_level]);
+	ltg_fates_init(&c.fates, s);
+	ltg_writeout_init(&c.out, s);
+	LTG_STOP_POINT(port, "compact:start");
+	st = copy_inputs(&c);
+	if (st == LTG_OK && plan->move)
+		st = move_runs(&c);
+	else if (st == LTG_OK)
+	{
+		st = merge_all(&c);
+		if (st == LTG_OK)
+			st = publish(&c, plan->n_in);
+	}
+	if (st == LTG_OK)
+	{
+		note_stuck(&c);
+		r->compacted = true;
+		ltg_count_compaction(s, r);
+	}
+	ltg_writeout_free(&c.out);
+	ltg_merge_free(&c.merge);
+	ltg_fates_free(&c.fates);
+	ltg_version_buf_free(s, &c.versions);
+	if (c.in != NULL)
+		port->free(port, c.in);
+	if (c.pos != NULL)
+		port->free(port, c.pos);
+	if (c.added != NULL)
+		port->free(port, c.added);
+	return st;
+}
+
+static LtgStatus
+compact(LtgSession *s, LtgStore *store, LtgCompactResult *r)
+{
+	LtgCompactPlan plan;
+	LtgStatus	st;
+
+	memset(r, 0, sizeof(*r));
+	LTG_TRY(ltg_compact_pick(s, store, &plan));
+	if (plan.store == NULL)
+		return LTG_OK;
+	st = compact_plan(s, &plan, r);
+	if (st != LTG_OK && store_is_gone(&plan))
+	{
+		/* dropped under our hands, perhaps with its files */
+		ltg_clear_error(s);
+		st = LTG_OK;
+	}
+	else if (st != LTG_OK && st != LTG_INTERRUPTED)
+		atomic_store(&plan.store->compact_not_before,
+					 s->port->now_us(s->port) + RETRY_AFTER_US);
+	ltg_compact_release(s, &plan);
+	if (r->compacted)
+		LTG_STOP_POINT(s->port, "compact:done");
+	return st;
+}
+
+LtgStatus
+ltg_compact(LtgSession *s, LtgCompactResult *r)
+{
+	return compact(s, NULL, r);
+}
+
+LtgStatus
+ltg_compact_store(LtgSession *s, LtgStore *store, LtgCompactResult *r)
+{
+	return compact(s, store, r);
+}
