@@ -1,0 +1,303 @@
+/*
+ * gc_test.c
+ *	  ltg_gc_key and ltg_gc_bottom against the definition: enumerate all short
+ *	  version lists and all snapshots, and compare what is seen before and
+ *	  after.
+ */
+#include "tree/gc.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+/*
+ * The world: transactions 1 and 2 are committed and older than the horizon,
+ * 3 and 4 are committed but younger, 5 is in progress, 6 was aborted.
+ */
+#define HORIZON 3
+#define FATES_N 7
+
+static uint32_t status_calls;
+
+static LtgStatus
+fake_status(LtgPort *port, LtgXid xid, LtgXidStatus *status, LtgError *err)
+{
+	(void) port;
+	(void) err;
+	status_calls++;
+	if (xid > 1000)
+		*status = xid % 3 == 0 ? LTG_XID_ABORTED : LTG_XID_COMMITTED;
+	else
+		*status = xid == 5 ? LTG_XID_IN_PROGRESS :
+			xid == 6 ? LTG_XID_ABORTED : LTG_XID_COMMITTED;
+	return LTG_OK;
+}
+
+static void *
+fake_alloc(LtgPort *port, size_t size)
+{
+	(void) port;
+	return malloc(size);
+}
+
+static void *
+failing_alloc(LtgPort *port, size_t size)
+{
+	(void) port;
+	(void) size;
+	return NULL;
+}
+
+static void
+fake_free(LtgPort *port, void *p)
+{
+	(void) port;
+	free(p);
+}
+
+static LtgPort port = {.alloc = fake_alloc, .free = fake_free, .xid_status = fake_status};
+static LtgSession session = {.port = &port};
+
+/* A snapshot: which of transactions 3, 4, 5 it sees (5: its own). */
+static bool
+sees(const LtgVersion *v, uint32_t snap)
+{
+	if (v->state == LTG_SETTLED || v->kind == LTG_GONE)
+		return true;
+	if (v->state == LTG_ABORTED || v->xid == 6)
+		return false;
+	if (v->xid < HORIZON)
+		return true;
+	return (snap >> (v->xid - 3) & 1) != 0;
+}
+
+/* Number of the payload seen, 0 = no row. */
+static uint32_t
+result(const LtgVersion *v, uint32_t n, uint32_t snap, uint32_t underneath)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (v[i].state != LTG_ABORTED && sees(&v[i], snap))
+			return v[i].kind == LTG_PUT ? v[i].payload_len : 0;
+	return underneath;
+}
+
+#define KINDS_N 3
+#define STATES_N 4
+
+/* The i-th possible version, or false if that combination makes no sense. */
+static bool
+make_version(LtgVersion *v, uint32_t code, uint32_t age)
+{
+	uint32_t	kind = code % KINDS_N;
+	uint32_t	state = code / KINDS_N % STATES_N;
+	uint32_t	xid = code / KINDS_N / STATES_N;	/* 0 .. FATES_N-1 */
+
+	memset(v, 0, sizeof(*v));
+	v->kind = (LtgKind) kind;
+	v->state = (LtgState) state;
+	v->xid = xid;
+	v->cid = age;
+	v->seq = 100 - age;
+	v->payload_len = 1 + age;
+	v->aux = kind == LTG_DELETE ? 77 : 0;
+	if ((state == LTG_SETTLED) != (xid == 0))
+		return false;
+	if (state == LTG_SETTLED && kind == LTG_PUT)
+		v->seq = 0;
+	if (state == LTG_COMMITTED && (xid == 5 || xid == 6))
+		return false;
+	if (state == LTG_ABORTED && xid != 6)
+		return false;
+	if (kind == LTG_GONE && state == LTG_ABORTED)
+		return false;
+	return true;
+}
+
+#define CODES (KINDS_N * STATES_N * FATES_N)
+
+/*
+ * Below a settled version lie only versions committed before the horizon, and
+ * in general a committed-before-horizon version lies above nothing that is
+ * younger.  That is what conflict checks guarantee; G1 needs only the half
+ * that a settled version hides the rest from everybody.
+ */
+static void
+check_list(const LtgVersion *before, uint32_t n, bool keep, LtgSeq cleared, LtgFates *fates)
+{
+	LtgGcRules	rules = {.horizon = HORIZON, .fates = fates, .keep_graves = keep,
+		.graves_cleared = cleared};
+	LtgGcOutcome out;
+	LtgVersion	v[5];
+
+	for (int bottom = 0; bottom < 2; bottom++)
+	{
+		bool		settled = false;
+
+		memcpy(v, before, n * sizeof(*v));
+		assert_int_equal(ltg_gc_key(&rules, v, n, &out), LTG_OK);
+		if (bottom)
+			ltg_gc_bottom(&rules, v, &out);
+
+		/* G1 */
+		for (uint32_t snap = 0; snap < 8; snap++)
+		{
+			/* not at the bottom, another row may lie underneath */
+			uint32_t	under = bottom ? 0 : 99;
+
+			if (result(before, n, snap, under) != result(v, out.kept, snap, under))
+				fail_msg("snapshot %u sees another thing (bottom %d, n %u)", snap, bottom, n);
+		}
+		/* G2, G3 */
+		for (uint32_t i = 0; i < out.kept; i++)
+		{
+			assert_false(settled);
+			assert_int_not_equal(v[i].state, LTG_ABORTED);
+			settled = v[i].state == LTG_SETTLED;
+			if (settled)
+			{
+				assert_int_equal(v[i].xid, 0);
+				assert_int_equal(v[i].cid, 0);
+			}
+			else if (v[i].xid == 5)
+				assert_int_equal(v[i].state, LTG_UNRESOLVED);
+			else
+			{
+				assert_int_equal(v[i].state, LTG_COMMITTED);
+				assert_true(v[i].xid >= HORIZON);
+			}
+		}
+		for (uint32_t i = 0, k = 0; i < n; i++)
+		{
+			/* in-progress versions in front of a settled one are all there */
+			if (before[i].state == LTG_SETTLED || before[i].kind == LTG_GONE ||
+				(before[i].xid < HORIZON))
+				break;
+			if (before[i].xid == 5)
+			{
+				while (k < out.kept && v[k].payload_len != before[i].payload_len)
+					k++;
+				assert_true(k < out.kept);
+				assert_memory_equal(&v[k], &before[i], sizeof(*v));
+			}
+		}
+		/* G4 */
+		if (bottom && out.kept == 0 && keep)
+			for (uint32_t i = 0; i < n; i++)
+			{
+				if (before[i].kind == LTG_PUT && before[i].seq > cleared)
+					fail_msg("a grave is missing");
+				if (before[i].state == LTG_SETTLED)
+					break;
+			}
+		/* no tombstone without need */
+		if (bottom && !keep && out.kept > 0)
+			assert_false(v[out.kept - 1].state == LTG_SETTLED &&
+						 v[out.kept - 1].kind != LTG_PUT);
+		for (uint32_t i = 0; i < out.kept; i++)
+			if (v[i].kind != LTG_PUT)
+				assert_true(v[i].seq != 0);
+	}
+}
+
+static void
+enumerate(LtgVersion *v, uint32_t n, uint32_t max, LtgFates *fates, uint64_t *count)
+{
+	if (n > 0)
+	{
+		check_list(v, n, false, 0, fates);
+		check_list(v, n, true, 0, fates);
+		check_list(v, n, true, 98, fates);
+		check_list(v, n, true, 1000, fates);
+		(*count)++;
+	}
+	if (n == max)
+		return;
+	for (uint32_t code = 0; code < CODES; code++)
+		if (make_version(&v[n], code, n))
+			enumerate(v, n + 1, max, fates, count);
+}
+
+static void
+all_short_lists(void **state)
+{
+	LtgVersion	v[5];
+	LtgFates	fates;
+	uint64_t	count = 0;
+
+	(void) state;
+	ltg_fates_init(&fates, &session);
+	enumerate(v, 0, 4, &fates, &count);
+	assert_true(count > 100000);
+	ltg_fates_free(&fates);
+}
+
+static void
+speculative(void **state)
+{
+	LtgFates	fates;
+	LtgGcRules	rules = {.horizon = HORIZON, .fates = &fates};
+	LtgGcOutcome out;
+	LtgVersion	v[2] = {{.kind = LTG_PUT, .xid = 5, .seq = 9, .flags = LTG_VF_SPECULATIVE}};
+
+	(void) state;
+	ltg_fates_init(&fates, &session);
+	assert_int_equal(ltg_gc_key(&rules, v, 1, &out), LTG_OK);
+	assert_int_equal(out.kept, 1);
+	assert_int_equal(v[0].flags, LTG_VF_SPECULATIVE);
+	/* its writer committed: it was confirmed */
+	v[0].xid = 4;
+	assert_int_equal(ltg_gc_key(&rules, v, 1, &out), LTG_OK);
+	assert_int_equal(v[0].flags, 0);
+	assert_int_equal(v[0].state, LTG_COMMITTED);
+	ltg_fates_free(&fates);
+}
+
+/* The table of fates answers right and asks once per transaction. */
+static void
+fate_table(void **state)
+{
+	LtgFates	fates;
+	LtgXidStatus st;
+
+	(void) state;
+	ltg_fates_init(&fates, &session);
+	status_calls = 0;
+	for (int round = 0; round < 3; round++)
+		for (LtgXid xid = 1001; xid < 6001; xid++)
+		{
+			assert_int_equal(ltg_fates_get(&fates, xid * 7, &st), LTG_OK);
+			assert_int_equal(st, xid * 7 % 3 == 0 ? LTG_XID_ABORTED : LTG_XID_COMMITTED);
+		}
+	assert_int_equal(status_calls, 5000);
+	/* bounded: a very large number of writers makes it forget, not grow */
+	for (LtgXid xid = 1001; xid < 300001; xid++)
+		assert_int_equal(ltg_fates_get(&fates, xid, &st), LTG_OK);
+	assert_true(fates.n_slots <= 65536);
+	ltg_fates_free(&fates);
+
+	/* without memory it still answers */
+	port.alloc = failing_alloc;
+	ltg_fates_init(&fates, &session);
+	for (LtgXid xid = 1001; xid < 2001; xid++)
+	{
+		assert_int_equal(ltg_fates_get(&fates, xid, &st), LTG_OK);
+		assert_int_equal(st, xid % 3 == 0 ? LTG_XID_ABORTED : LTG_XID_COMMITTED);
+	}
+	ltg_fates_free(&fates);
+	port.alloc = fake_alloc;
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all_short_lists),
+		cmocka_unit_test(speculative),
+		cmocka_unit_test(fate_table),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
