@@ -1,6 +1,295 @@
+/*
+ * blockio.c
+ *	  Reading blocks: envelope, checksum, decompression, cache.
+ *
+ * Every block that is read from a file passes its checksum, its type and its
+ * sizes here before anybody looks at its contents; what is in the cache has
+ * passed.
+ *
+ * Without a cache (a session without a shared region) a normal read is like a
+ * peek: the block goes to private memory.
+ */
 #include "storage/blockio.h"
+
+#include "base/coding.h"
+#include "base/crc32c.h"
+#include "storage/block.h"
+#include "storage/cache.h"
+#include "storage/compress.h"
+#include "storage/file.h"
+#include "storage/format.h"
+
+/* Kept by the session between reads. */
+typedef struct BlockCtx
+{
+	uint8_t    *disk;			/* a block as it is in the file */
+	size_t		disk_cap;
+	LtgDecompressor *d;
+	void	   *inner;			/* private memory for inner blocks and filters */
+} BlockCtx;
+
+/* In front of private blocks; keeps them 16-byte aligned. */
+typedef struct Chunk
+{
+	size_t		cap;
+	uint64_t	pad;
+} Chunk;
+
+/* Scratch beyond this is given back after use. */
+#define SCRATCH_KEEP (1024 * 1024)
+
+LtgStatus
+ltg_private_reserve(LtgSession *s, void **owned, size_t len, uint8_t **data)
+{
+	Chunk	   *c = *owned;
+
+	if (c == NULL || c->cap < len)
+	{
+		ltg_private_free(s, owned);
+		c = s->port->alloc(s->port, sizeof(Chunk) + len);
+		if (c == NULL)
+			return ltg_fail(s, LTG_NOMEM, "out of memory for a block of %zu bytes", len);
+		c->cap = len;
+		*owned = c;
+	}
+	*data = (uint8_t *) (c + 1);
+	return LTG_OK;
+}
+
+void
+ltg_private_free(LtgSession *s, void **owned)
+{
+	if (*owned != NULL)
+		s->port->free(s->port, *owned);
+	*owned = NULL;
+}
+
+/* NULL, and an error, when there is no memory. */
+static BlockCtx *
+block_ctx(LtgSession *s)
+{
+	if (s->block_ctx == NULL)
+	{
+		s->block_ctx = s->port->alloc(s->port, sizeof(BlockCtx));
+		if (s->block_ctx == NULL)
+			(void) ltg_fail(s, LTG_NOMEM, "out of memory for reading blocks");
+		else
+			memset(s->block_ctx, 0, sizeof(BlockCtx));
+	}
+	return s->block_ctx;
+}
+
 void
 ltg_blockio_free(LtgSession *s)
 {
-	(void) s;
+	BlockCtx   *c = s->block_ctx;
+
+	if (c == NULL)
+		return;
+	if (c->disk != NULL)
+		s->port->free(s->port, c->disk);
+	ltg_private_free(s, &c->inner);
+	ltg_decompressor_free(s, c->d);
+	s->port->free(s->port, c);
+	s->block_ctx = NULL;
+}
+
+LtgStatus
+ltg_inner_scratch(LtgSession *s, void ***owned)
+{
+	BlockCtx   *c = block_ctx(s);
+
+	if (c == NULL)
+		return LTG_NOMEM;
+	*owned = &c->inner;
+	return LTG_OK;
+}
+
+LtgStatus
+ltg_file_read_exact(LtgSession *s, LtgFileId file, void *buf, size_t len, uint64_t offset)
+{
+	LtgFile    *f;
+	LtgError	e = {0};
+	size_t		nread = 0;
+	LtgStatus	st;
+
+	LTG_TRY(ltg_file_get(s, file, &f));
+	st = s->port->file_read(s->port, f, buf, len, offset, &nread, &e);
+	if (st != LTG_OK)
+		return ltg_fail_port(s, st, &e, file, offset);
+	if (nread != len)
+		return ltg_fail_corrupt(s, file, offset, "file is too short: %zu bytes are missing",
+								len - nread);
+	return LTG_OK;
+}
+
+/* Read the block's bytes into the session's scratch and verify the envelope. */
+static LtgStatus
+read_envelope(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type)
+{
+	uint8_t		place[16];
+	uint32_t	crc;
+
+	if (at->disk_len <= LTG_ENV_BYTES || at->disk_len - LTG_ENV_BYTES > LTG_BLOCK_MAX)
+		return ltg_fail_corrupt(s, at->file, at->offset, "impossible block length %u",
+								at->disk_len);
+	if (c->disk_cap < at->disk_len)
+	{
+		if (c->disk != NULL)
+			s->port->free(s->port, c->disk);
+		c->disk_cap = 0;
+		c->disk = s->port->alloc(s->port, at->disk_len);
+		if (c->disk == NULL)
+			return ltg_fail(s, LTG_NOMEM, "out of memory for a block of %u bytes", at->disk_len);
+		c->disk_cap = at->disk_len;
+	}
+	LTG_TRY(ltg_file_read_exact(s, at->file, c->disk, at->disk_len, at->offset));
+
+	if (ltg_load32(c->disk + LTG_ENV_STORED) != at->disk_len - LTG_ENV_BYTES)
+		return ltg_fail_corrupt(s, at->file, at->offset, "block length is %u, expected %u",
+								ltg_load32(c->disk + LTG_ENV_STORED),
+								at->disk_len - LTG_ENV_BYTES);
+	ltg_store64(place, at->file);
+	ltg_store64(place + 8, at->offset);
+	crc = ltg_crc32c(0, place, sizeof(place));
+	crc = ltg_crc32c(crc, c->disk + LTG_ENV_STORED, at->disk_len - LTG_ENV_STORED);
+	if (crc != ltg_load32(c->disk + LTG_ENV_CRC))
+		return ltg_fail_corrupt(s, at->file, at->offset, "checksum is %08X, expected %08X",
+								crc, ltg_load32(c->disk + LTG_ENV_CRC));
+	if (c->disk[LTG_ENV_TYPE] != type)
+		return ltg_fail_corrupt(s, at->file, at->offset, "block type is %u, expected %u",
+								c->disk[LTG_ENV_TYPE], type);
+	if (ltg_load32(c->disk + LTG_ENV_RAW) > LTG_BLOCK_MAX ||
+		ltg_load32(c->disk + LTG_ENV_RAW) == 0 ||
+		ltg_load16(c->disk + LTG_ENV_ZERO) != 0)
+		return ltg_fail_corrupt(s, at->file, at->offset, "block header makes no sense");
+	return LTG_OK;
+}
+
+/* Decompress what read_envelope left in the scratch to dst (raw length). */
+static LtgStatus
+unpack(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type, uint8_t *dst)
+{
+	uint32_t	raw = ltg_load32(c->disk + LTG_ENV_RAW);
+	bool		no_memory;
+
+	if (!ltg_decompress(s, &c->d, c->disk[LTG_ENV_CODEC], c->disk + LTG_ENV_BYTES,
+						at->disk_len - LTG_ENV_BYTES, dst, raw, &no_memory))
+	{
+		if (no_memory)
+			return ltg_fail(s, LTG_NOMEM, "out of memory for decompression");
+		return ltg_fail_corrupt(s, at->file, at->offset, "block does not decompress");
+	}
+	if ((type == LTG_BLOCK_DATA || type == LTG_BLOCK_INNER) && !ltg_block_check(dst, raw, type))
+		return ltg_fail_corrupt(s, at->file, at->offset, "block contents make no sense");
+	return LTG_OK;
+}
+
+static void
+trim_scratch(LtgSession *s, BlockCtx *c)
+{
+	if (c->disk_cap > SCRATCH_KEEP)
+	{
+		s->port->free(s->port, c->disk);
+		c->disk = NULL;
+		c->disk_cap = 0;
+	}
+}
+
+/* A miss: from the file to the cache if it takes it, else to private memory. */
+static LtgStatus
+load(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type, bool insert,
+	 void **owned, const uint8_t **data, uint32_t *len)
+{
+	LtgFrame   *frame = NULL;
+	uint8_t    *dst;
+	LtgStatus	st;
+
+	LTG_TRY(read_envelope(s, c, at, type));
+	*len = ltg_load32(c->disk + LTG_ENV_RAW);
+	if (insert)
+		frame = ltg_cache_reserve(s, s->cache, *len);
+	if (frame != NULL)
+		dst = ltg_frame_data(frame);
+	else
+		LTG_TRY(ltg_private_reserve(s, owned, *len, &dst));
+	st = unpack(s, c, at, type, dst);
+	trim_scratch(s, c);
+	if (st != LTG_OK)
+	{
+		if (frame != NULL)
+			ltg_cache_abandon(s, s->cache, frame);
+		return st;
+	}
+	*data = dst;
+	if (frame != NULL)
+		*data = ltg_cache_publish(s, s->cache, frame, at->file, at->offset, *len);
+	return LTG_OK;
+}
+
+/* Copy a cached block to private memory; *data is NULL if it is not cached. */
+static LtgStatus
+peek(LtgSession *s, const LtgBlockPtr *at, void **owned, const uint8_t **data, uint32_t *len)
+{
+	const uint8_t *cached;
+	uint8_t    *copy;
+	LtgStatus	st = LTG_OK;
+
+	*data = NULL;
+	ltg_epoch_enter(s);
+	cached = ltg_cache_peek(s, s->cache, at->file, at->offset, len);
+	if (cached != NULL)
+	{
+		st = ltg_private_reserve(s, owned, *len, &copy);
+		if (st == LTG_OK)
+		{
+			memcpy(copy, cached, *len);
+			*data = copy;
+		}
+	}
+	ltg_epoch_leave(s);
+	return st;
+}
+
+LtgStatus
+ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse use,
+			   void **owned, const uint8_t **data, uint32_t *len)
+{
+	BlockCtx   *c;
+
+	if (s->cache != NULL)
+	{
+		if (use == LTG_CACHE_NORMAL)
+		{
+			LTG_ASSERT(s->epoch_depth > 0);
+			*data = ltg_cache_lookup(s, s->cache, at->file, at->offset, len);
+		}
+		else
+			LTG_TRY(peek(s, at, owned, data, len));
+		if (LTG_LIKELY(*data != NULL))
+		{
+			/* a root or child pointer that names another kind of block */
+			if (LTG_UNLIKELY((type == LTG_BLOCK_DATA || type == LTG_BLOCK_INNER) &&
+							 (*data)[LTG_BH_TYPE] != type))
+				return ltg_fail_corrupt(s, at->file, at->offset, "block type is %u, expected %u",
+										(*data)[LTG_BH_TYPE], type);
+			return LTG_OK;
+		}
+	}
+	c = block_ctx(s);
+	if (c == NULL)
+		return LTG_NOMEM;
+	return load(s, c, at, type, s->cache != NULL && use == LTG_CACHE_NORMAL,
+				owned, data, len);
+}
+
+LtgStatus
+ltg_block_read_file(LtgSession *s, const LtgBlockPtr *at, uint8_t type, void **owned,
+					const uint8_t **data, uint32_t *len)
+{
+	BlockCtx   *c = block_ctx(s);
+
+	if (c == NULL)
+		return LTG_NOMEM;
+	return load(s, c, at, type, false, owned, data, len);
 }

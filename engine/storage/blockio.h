@@ -35,6 +35,10 @@ extern LtgStatus ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t ty
 								LtgCacheUse use, void **owned,
 								const uint8_t **data, uint32_t *len) LTG_MUST_CHECK;
 
+/* The same, always from the file, to *owned. */
+extern LtgStatus ltg_block_read_file(LtgSession *s, const LtgBlockPtr *at, uint8_t type,
+									 void **owned, const uint8_t **data, uint32_t *len) LTG_MUST_CHECK;
+
 /* Read bytes of a data file, exactly len of them, else LTG_CORRUPT. */
 extern LtgStatus ltg_file_read_exact(LtgSession *s, LtgFileId file, void *buf,
 									 size_t len, uint64_t offset) LTG_MUST_CHECK;

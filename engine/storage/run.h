@@ -54,6 +54,7 @@ typedef struct LtgRunRef
 	uint32_t	height;			/* 0: the root is a data block */
 	uint64_t	filter_offset;
 	uint32_t	filter_blocks;	/* 0: no filter */
+	uint32_t	filter_block_lines;	/* 64-byte lines in each filter block */
 	uint32_t	level;			/* 0 = newest, may overlap; >= 1 disjoint */
 	uint64_t	age;			/* level 0: larger is newer */
 	uint64_t	entries;		/* versions */
@@ -66,6 +67,13 @@ typedef struct LtgRunRef
 	LtgXid		min_xid, max_xid;
 	LtgBound	min_key, max_key;
 } LtgRunRef;
+
+/* Portable encoding of a reference, for directories and manifests.  Encode
+ * returns the length; decode is false when the bytes make no sense. */
+#define LTG_RUN_REF_MAX 256
+struct LtgReader;				/* base/coding.h */
+extern uint32_t ltg_run_ref_encode(uint8_t *buf, const LtgRunRef *ref);
+extern bool ltg_run_ref_decode(struct LtgReader *r, LtgRunRef *ref);
 
 /* How a run's blocks are compressed. */
 typedef enum LtgCodecChoice

@@ -1,0 +1,109 @@
+/*
+ * filter.c
+ *	  Blocked Bloom filter, and the hash of keys.
+ *
+ * With 10 bits per key and 6 probes in a line of 512 bits about 1 % of absent
+ * keys pass.  The line follows from the upper bits of the hash (by nested
+ * multiplication, so that any number of blocks and lines is filled evenly), the
+ * bits from its lower half, which is independent of them.
+ */
+#include "storage/filter.h"
+
+#include "base/coding.h"
+#include "storage/run.h"
+
+/* ---- hash ---- */
+
+/* Odd constants with half of the bits set, no structure meant. */
+#define HASH_A UINT64_C(0x9E6C63D0876A9A47)
+#define HASH_B UINT64_C(0xC2B2AE3D27D4EB4F)
+#define HASH_C UINT64_C(0xA5CB9243F0AEF993)
+
+/* Both halves of the product, folded: every input bit reaches the result. */
+static inline uint64_t
+fold(uint64_t a, uint64_t b)
+{
+	unsigned __int128 m = (unsigned __int128) a * b;
+
+	return (uint64_t) m ^ (uint64_t) (m >> 64);
+}
+
+uint64_t
+ltg_key_hash(const uint8_t *key, uint32_t key_len)
+{
+	uint64_t	h = HASH_A ^ key_len;
+	uint64_t	a = 0;
+	uint64_t	b = 0;
+	uint32_t	left = key_len;
+
+	for (; left > 16; left -= 16, key += 16)
+		h = fold(ltg_load64(key) ^ HASH_B, ltg_load64(key + 8) ^ h);
+	if (left >= 8)
+	{
+		a = ltg_load64(key);
+		b = ltg_load64(key + left - 8);
+	}
+	else if (left >= 4)
+	{
+		a = ltg_load32(key);
+		b = ltg_load32(key + left - 4);
+	}
+	else if (left > 0)
+	{
+		a = (uint64_t) key[0] << 16 | (uint64_t) key[left / 2] << 8 | key[left - 1];
+	}
+	h = fold(a ^ HASH_B, b ^ h);
+	return fold(h ^ HASH_C, HASH_A);
+}
+
+/* ---- filter ---- */
+
+LtgFilterShape
+ltg_filter_shape(uint64_t keys, uint32_t bits_per_key, uint32_t block_bytes)
+{
+	LtgFilterShape f = {0, 0};
+	uint64_t	lines = (keys * bits_per_key + LTG_FILTER_LINE * 8 - 1) / (LTG_FILTER_LINE * 8);
+	uint64_t	lines_max = block_bytes / LTG_FILTER_LINE;
+
+	if (keys == 0 || bits_per_key == 0)
+		return f;
+	f.blocks = (uint32_t) ((lines + lines_max - 1) / lines_max);
+	f.lines = (uint32_t) ((lines + f.blocks - 1) / f.blocks);
+	return f;
+}
+
+/* Probe i takes the top 9 bits of the i-th state of a multiplicative walk. */
+#define PROBE_START(hash) ((uint32_t) (hash))
+#define PROBE_NEXT(x) ((x) * 0x9E3779B1u)
+#define PROBE_BIT(x) ((x) >> 23)
+
+void
+ltg_filter_add(uint8_t *bits, const LtgFilterShape *f, uint64_t hash)
+{
+	uint32_t	line;
+	uint32_t	block = ltg_filter_place(f, hash, &line);
+	uint8_t    *p = bits + ((uint64_t) block * f->lines + line) * LTG_FILTER_LINE;
+	uint32_t	x = PROBE_START(hash);
+	int			i;
+
+	for (i = 0; i < LTG_FILTER_PROBES; i++)
+	{
+		x = PROBE_NEXT(x);
+		p[PROBE_BIT(x) >> 3] |= (uint8_t) (1 << (PROBE_BIT(x) & 7));
+	}
+}
+
+bool
+ltg_filter_test(const uint8_t *line, uint64_t hash)
+{
+	uint32_t	x = PROBE_START(hash);
+	int			i;
+
+	for (i = 0; i < LTG_FILTER_PROBES; i++)
+	{
+		x = PROBE_NEXT(x);
+		if ((line[PROBE_BIT(x) >> 3] & (1 << (PROBE_BIT(x) & 7))) == 0)
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,326 @@
+/*
+ * run_iter.c
+ *	  Iteration over a run by key, in both directions.
+ *
+ * An iterator keeps the path from the root to its data block: one block and one
+ * child number per level.  path[height] is the root, path[1] the lowest inner
+ * block, path[0] the data block.  Moving beyond a block's edge climbs until a
+ * level has a neighbour, and descends along its edge.
+ *
+ * With LTG_CACHE_NORMAL the blocks of the path are pointers into the cache,
+ * good while the epoch lasts.  With LTG_CACHE_PEEK all of them are private.
+ *
+ * After an error or LTG_END the iterator has no position; only positioning
+ * calls are allowed then.
+ */
+#include "storage/run.h"
+
+#include "storage/block.h"
+#include "storage/blockio.h"
+#include "storage/format.h"
+
+typedef struct PathStep
+{
+	const uint8_t *data;
+	uint32_t	len;
+	uint32_t	at;				/* inner: the child we are in */
+	uint64_t	offset;
+	void	   *owned;
+} PathStep;
+
+struct LtgRunIter
+{
+	LtgSession *s;
+	LtgRunRef	ref;
+	LtgCacheUse use;
+	PathStep	path[LTG_HEIGHT_MAX + 1];
+	uint32_t	n;				/* entries of the data block; 0: no position */
+	uint32_t	first;			/* the current key's entries: [first, end) */
+	uint32_t	end;
+	uint32_t	entry;			/* its current version */
+	bool		have_key;		/* key[] is that of the current position */
+	uint32_t	key_len;
+	uint8_t		key[LTG_KEY_MAX];
+};
+
+LtgStatus
+ltg_run_iter_open(LtgSession *s, const LtgRunRef *ref, LtgCacheUse use, LtgRunIter **it)
+{
+	LtgRunIter *i;
+
+	*it = NULL;
+	if (ref->height >= LTG_HEIGHT_MAX)
+		return ltg_fail_corrupt(s, ref->file, ref->root_offset, "run has %u levels", ref->height);
+	i = s->port->alloc(s->port, sizeof(LtgRunIter));
+	if (i == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for an iterator");
+	memset(i, 0, offsetof(LtgRunIter, key));
+	i->s = s;
+	i->ref = *ref;
+	i->use = use;
+	*it = i;
+	return LTG_OK;
+}
+
+void
+ltg_run_iter_close(LtgRunIter *it)
+{
+	uint32_t	lv;
+
+	if (it == NULL)
+		return;
+	for (lv = 0; lv <= LTG_HEIGHT_MAX; lv++)
+		ltg_private_free(it->s, &it->path[lv].owned);
+	it->s->port->free(it->s->port, it);
+}
+
+static LtgStatus
+load_step(LtgRunIter *it, uint32_t lv, const LtgBlockPtr *at)
+{
+	PathStep   *p = &it->path[lv];
+
+	p->offset = at->offset;
+	return ltg_block_read(it->s, at, lv == 0 ? LTG_BLOCK_DATA : LTG_BLOCK_INNER, it->use,
+						  &p->owned, &p->data, &p->len);
+}
+
+static LtgStatus
+load_root(LtgRunIter *it)
+{
+	LtgBlockPtr at = {it->ref.file, it->ref.root_offset, it->ref.root_disk_len};
+
+	it->n = 0;
+	it->have_key = false;
+	return load_step(it, it->ref.height, &at);
+}
+
+/* Load the current child of path[lv] as path[lv - 1]. */
+static LtgStatus
+load_child(LtgRunIter *it, uint32_t lv)
+{
+	LtgBlockPtr at = {.file = it->ref.file};
+
+	ltg_inner_child(it->path[lv].data, it->path[lv].at, &at.offset, &at.disk_len);
+	return load_step(it, lv - 1, &at);
+}
+
+/* Stand on the key that entry i belongs to; i is its first or last version. */
+static LtgStatus
+stand_first(LtgRunIter *it, uint32_t i)
+{
+	const uint8_t *b = it->path[0].data;
+
+	it->n = ltg_block_n(b);
+	it->first = it->entry = i;
+	it->end = ltg_block_group_end(b, i);
+	it->have_key = false;
+	return LTG_OK;
+}
+
+static LtgStatus
+stand_last(LtgRunIter *it, uint32_t i)
+{
+	const uint8_t *b = it->path[0].data;
+
+	it->n = ltg_block_n(b);
+	it->first = it->entry = ltg_block_group_start(b, i);
+	it->end = i + 1;
+	it->have_key = false;
+	return LTG_OK;
+}
+
+/* ---- neighbours ---- */
+
+/* Descend from path[lv] along one edge of the tree. */
+static LtgStatus
+descend_edge(LtgRunIter *it, uint32_t lv, bool last)
+{
+	while (lv > 0)
+	{
+		LTG_TRY(load_child(it, lv));
+		lv--;
+		if (lv > 0)
+			it->path[lv].at = last ? ltg_block_n(it->path[lv].data) : 0;
+	}
+	return LTG_OK;
+}
+
+LtgStatus
+ltg_run_iter_next_block(LtgRunIter *it)
+{
+	uint32_t	lv;
+
+	it->n = 0;
+	for (lv = 1; lv <= it->ref.height; lv++)
+	{
+		PathStep   *p = &it->path[lv];
+
+		/* an inner block of n separators has n + 1 children */
+		if (p->at < ltg_block_n(p->data))
+		{
+			p->at++;
+			LTG_TRY(descend_edge(it, lv, false));
+			return stand_first(it, 0);
+		}
+	}
+	return LTG_END;
+}
+
+LtgStatus
+ltg_run_iter_prev_block(LtgRunIter *it)
+{
+	uint32_t	lv;
+
+	it->n = 0;
+	for (lv = 1; lv <= it->ref.height; lv++)
+	{
+		PathStep   *p = &it->path[lv];
+
+		if (p->at > 0)
+		{
+			p->at--;
+			LTG_TRY(descend_edge(it, lv, true));
+			return stand_last(it, ltg_block_n(it->path[0].data) - 1);
+		}
+	}
+	return LTG_END;
+}
+
+/* ---- positioning ---- */
+
+static LtgStatus
+seek_edge(LtgRunIter *it, bool last)
+{
+	uint32_t	h = it->ref.height;
+
+	LTG_TRY(load_root(it));
+	if (h > 0)
+		it->path[h].at = last ? ltg_block_n(it->path[h].data) : 0;
+	LTG_TRY(descend_edge(it, h, last));
+	if (last)
+		return stand_last(it, ltg_block_n(it->path[0].data) - 1);
+	return stand_first(it, 0);
+}
+
+/* To the data block that may hold the key. */
+static LtgStatus
+seek_block(LtgRunIter *it, const uint8_t *key, uint32_t key_len)
+{
+	uint32_t	lv;
+
+	LTG_TRY(load_root(it));
+	for (lv = it->ref.height; lv > 0; lv--)
+	{
+		it->path[lv].at = ltg_inner_find(it->path[lv].data, key, key_len);
+		LTG_TRY(load_child(it, lv));
+	}
+	return LTG_OK;
+}
+
+LtgStatus
+ltg_run_iter_seek_ge(LtgRunIter *it, const uint8_t *key, uint32_t key_len)
+{
+	bool		equal;
+	uint32_t	i;
+
+	if (key == NULL)
+		return seek_edge(it, false);
+	LTG_TRY(seek_block(it, key, key_len));
+	i = ltg_block_lower_bound(it->path[0].data, key, key_len, &equal);
+	if (i == ltg_block_n(it->path[0].data))
+		return ltg_run_iter_next_block(it);
+	return stand_first(it, i);
+}
+
+LtgStatus
+ltg_run_iter_seek_le(LtgRunIter *it, const uint8_t *key, uint32_t key_len)
+{
+	bool		equal;
+	uint32_t	i;
+
+	if (key == NULL)
+		return seek_edge(it, true);
+	LTG_TRY(seek_block(it, key, key_len));
+	i = ltg_block_lower_bound(it->path[0].data, key, key_len, &equal);
+	if (equal)
+		return stand_first(it, i);
+	if (i == 0)
+		return ltg_run_iter_prev_block(it);
+	return stand_last(it, i - 1);
+}
+
+LtgStatus
+ltg_run_iter_next_key(LtgRunIter *it)
+{
+	LTG_ASSERT(it->n > 0);
+	if (it->end < it->n)
+		return stand_first(it, it->end);
+	return ltg_run_iter_next_block(it);
+}
+
+LtgStatus
+ltg_run_iter_prev_key(LtgRunIter *it)
+{
+	LTG_ASSERT(it->n > 0);
+	if (it->first > 0)
+		return stand_last(it, it->first - 1);
+	return ltg_run_iter_prev_block(it);
+}
+
+/* ---- the current position ---- */
+
+void
+ltg_run_iter_key(LtgRunIter *it, const uint8_t **key, uint32_t *key_len)
+{
+	LTG_ASSERT(it->n > 0);
+	if (!it->have_key)
+	{
+		it->key_len = ltg_block_key(it->path[0].data, it->first, it->key);
+		it->have_key = true;
+	}
+	*key = it->key;
+	*key_len = it->key_len;
+}
+
+void
+ltg_run_iter_version(LtgRunIter *it, LtgVersion *v)
+{
+	LTG_ASSERT(it->n > 0);
+	ltg_block_version(it->path[0].data, it->entry, v);
+}
+
+LtgStatus
+ltg_run_iter_older(LtgRunIter *it, LtgVersion *v)
+{
+	LTG_ASSERT(it->n > 0);
+	if (it->entry + 1 >= it->end)
+		return LTG_END;
+	ltg_block_version(it->path[0].data, ++it->entry, v);
+	return LTG_OK;
+}
+
+void
+ltg_run_iter_block(LtgRunIter *it, LtgBlockView *view)
+{
+	const uint8_t *b = it->path[0].data;
+	uint8_t		flags = b[LTG_BH_FLAGS];
+	uint8_t		ksf = b[LTG_BH_KSF];
+
+	LTG_ASSERT(it->n > 0);
+	memset(view, 0, sizeof(*view));
+	view->data = b;
+	view->len = it->path[0].len;
+	view->n = it->n;
+	view->at = it->entry;
+	view->plain = (flags & LTG_BF_PLAIN) != 0;
+	view->all_settled = view->plain && (flags & LTG_BF_SETTLED) != 0;
+	if (view->plain)
+	{
+		view->state = (LtgState) LTG_KSF_STATE(ksf);
+		if (!view->all_settled)
+		{
+			view->xid = ltg_load64(b + LTG_BH_XID_BASE);
+			view->cid = ltg_load32(b + LTG_BH_CID_BASE);
+		}
+	}
+}

@@ -1,0 +1,717 @@
+/*
+ * run_write.c
+ *	  Writing a data file: bulk-built B+tree runs, filters, directory, trailer.
+ *
+ * Blocks go to the file in the order they fill up: data blocks, and between
+ * them an inner block whenever one is full.  So a run is written in one pass
+ * with memory for one block per level, one output buffer, and the filter.
+ *
+ * The file is written under its temporary name and gets its own name only
+ * after it is durable; a failure at any point leaves at most the temporary
+ * file, which ltg_writer_abort removes.
+ */
+#include "storage/run.h"
+
+#include "base/coding.h"
+#include "base/crc32c.h"
+#include "storage/block.h"
+#include "storage/compress.h"
+#include "storage/file.h"
+#include "storage/filter.h"
+#include "storage/format.h"
+
+#define OUT_BYTES (512 * 1024)	/* output buffer */
+#define INNER_MIN 4				/* children, whatever the keys' length */
+#define HASHES_MAX (1024 * 1024)	/* keys whose hashes are kept until the
+									 * filter's size is known */
+
+/* Children of the inner block that is being filled, one of these per level. */
+typedef struct Level
+{
+	LtgInnerItem *items;		/* key points nowhere: see key_off */
+	size_t	   *key_off;		/* in keys */
+	uint32_t	n, cap;
+	uint8_t    *keys;
+	size_t		keys_used, keys_cap;
+	uint64_t	size;			/* upper bound of the raw size */
+	uint32_t	prefix;			/* what the bound relies on being common */
+	uint64_t	emitted;		/* blocks of this level written */
+} Level;
+
+typedef struct DirEntry
+{
+	uint8_t		store_key[LTG_STORE_KEY_MAX];
+	uint32_t	store_key_len;
+	LtgRunRef	ref;
+} DirEntry;
+
+struct LtgFileWriter
+{
+	LtgSession *s;
+	LtgPort    *port;
+	LtgFileId	id;
+	LtgFile    *file;
+	bool		created;		/* the temporary file exists */
+	bool		renamed;
+	LtgRunOptions opt;
+	LtgCompressor *compressor;
+
+	uint8_t    *out;
+	size_t		out_used;
+	uint64_t	out_offset;		/* file offset of out[0] */
+
+	DirEntry   *dir;
+	uint32_t	dir_n, dir_cap;
+
+	/* the current run */
+	bool		in_run;
+	DirEntry	run;
+	uint64_t	run_start;
+	LtgBlockBuilder block;
+	uint8_t    *raw;			/* a block being built */
+	size_t		raw_cap;
+	Level		level[LTG_HEIGHT_MAX];	/* [0] holds the data blocks' pointers */
+	uint8_t		last_key[LTG_KEY_MAX];	/* last key of the last emitted block */
+	uint32_t	last_key_len;
+	uint64_t   *hashes;
+	size_t		hashes_cap;		/* bytes */
+	uint8_t    *bits;			/* filter, when sized beforehand */
+	LtgFilterShape filter;
+};
+
+static LtgStatus
+no_memory(LtgFileWriter *w, size_t bytes)
+{
+	return ltg_fail(w->s, LTG_NOMEM, "out of memory for writing a run (%zu bytes)", bytes);
+}
+
+static void
+release(LtgFileWriter *w, void *ptr)
+{
+	if (ptr != NULL)
+		w->port->free(w->port, ptr);
+}
+
+/* Grow *mem to at least need bytes, keeping its contents. */
+static LtgStatus
+grow(LtgFileWriter *w, void **mem, size_t *cap, size_t need)
+{
+	size_t		want = *cap < 1024 ? 1024 : *cap;
+	void	   *p;
+
+	if (*mem != NULL && need <= *cap)
+		return LTG_OK;
+	while (want < need)
+		want *= 2;
+	p = *mem == NULL ? w->port->alloc(w->port, want) : w->port->realloc(w->port, *mem, want);
+	if (p == NULL)
+		return no_memory(w, want);
+	*mem = p;
+	*cap = want;
+	return LTG_OK;
+}
+
+/* ---- output ---- */
+
+static uint64_t
+file_pos(const LtgFileWriter *w)
+{
+	return w->out_offset + w->out_used;
+}
+
+static LtgStatus
+flush_out(LtgFileWriter *w)
+{
+	LtgError	e = {0};
+	LtgStatus	st;
+
+	if (w->out_used == 0)
+		return LTG_OK;
+	st = w->port->file_write(w->port, w->file, w->out, w->out_used, w->out_offset, &e);
+	if (st != LTG_OK)
+		return ltg_fail_port(w->s, st, &e, w->id, w->out_offset);
+	w->out_offset += w->out_used;
+	w->out_used = 0;
+	return LTG_OK;
+}
+
+static LtgStatus
+write_bytes(LtgFileWriter *w, const uint8_t *p, size_t len)
+{
+	while (len > 0)
+	{
+		size_t		n = OUT_BYTES - w->out_used;
+
+		if (n > len)
+			n = len;
+		memcpy(w->out + w->out_used, p, n);
+		w->out_used += n;
+		p += n;
+		len -= n;
+		if (w->out_used == OUT_BYTES)
+			LTG_TRY(flush_out(w));
+	}
+	return LTG_OK;
+}
+
+/* Compress, wrap and write a block. */
+static LtgStatus
+write_block(LtgFileWriter *w, uint8_t type, LtgCodecChoice choice, const uint8_t *raw,
+			uint32_t raw_len, uint64_t *offset, uint32_t *disk_len)
+{
+	uint8_t		env[LTG_ENV_BYTES] = {0};
+	uint8_t		place[16];
+	const uint8_t *stored;
+	uint32_t	stored_len;
+	uint8_t		codec;
+	uint32_t	crc;
+
+	if (w->port->interrupted(w->port))
+		return ltg_fail(w->s, LTG_INTERRUPTED, "writing a data file was interrupted");
+	LTG_TRY(ltg_compress(w->s, w->compressor, choice, w->opt.zstd_level, raw, raw_len,
+						 &stored, &stored_len, &codec));
+	*offset = file_pos(w);
+	*disk_len = LTG_ENV_BYTES + stored_len;
+	if (*offset + *disk_len > LTG_OFFSET_MAX)
+		return ltg_fail(w->s, LTG_TOO_LARGE, "data file is too large");
+
+	ltg_store32(env + LTG_ENV_STORED, stored_len);
+	ltg_store32(env + LTG_ENV_RAW, raw_len);
+	env[LTG_ENV_CODEC] = codec;
+	env[LTG_ENV_TYPE] = type;
+	ltg_store64(place, w->id);
+	ltg_store64(place + 8, *offset);
+	crc = ltg_crc32c(0, place, sizeof(place));
+	crc = ltg_crc32c(crc, env + LTG_ENV_STORED, LTG_ENV_BYTES - LTG_ENV_STORED);
+	crc = ltg_crc32c(crc, stored, stored_len);
+	ltg_store32(env + LTG_ENV_CRC, crc);
+	LTG_TRY(write_bytes(w, env, sizeof(env)));
+	LTG_TRY(write_bytes(w, stored, stored_len));
+	w->run.ref.raw_bytes += raw_len;
+	return LTG_OK;
+}
+
+/* ---- opening ---- */
+
+static void
+level_clear(Level *l)
+{
+	l->n = 0;
+	l->keys_used = 0;
+	l->size = LTG_BH_BYTES + 24;
+	l->prefix = 0;
+}
+
+LtgStatus
+ltg_writer_open(LtgSession *s, LtgFileId id, const LtgRunOptions *opt, LtgFileWriter **writer)
+{
+	LtgFileWriter *w = s->port->alloc(s->port, sizeof(LtgFileWriter));
+	char		name[LTG_NAME_MAX];
+	LtgError	e = {0};
+	LtgStatus	st;
+
+	*writer = NULL;
+	if (w == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for writing a run");
+	memset(w, 0, sizeof(*w));
+	w->s = s;
+	w->port = s->port;
+	w->id = id;
+	w->opt = *opt;
+	ltg_builder_init(&w->block, s);
+	w->out = w->port->alloc(w->port, OUT_BYTES);
+	if (w->out == NULL)
+		st = no_memory(w, OUT_BYTES);
+	else
+		st = ltg_compressor_create(s, &w->compressor);
+	if (st == LTG_OK)
+	{
+		ltg_run_tmp_name(name, id);
+		st = w->port->file_open(w->port, name, LTG_OPEN_CREATE, &w->file, &e);
+		if (st == LTG_OK)
+			w->created = true;
+		else
+			st = ltg_fail_port(s, st, &e, id, 0);
+	}
+	if (st != LTG_OK)
+	{
+		ltg_writer_abort(w);
+		return st;
+	}
+	*writer = w;
+	return LTG_OK;
+}
+
+LtgStatus
+ltg_writer_begin_run(LtgFileWriter *w, const void *store_key, uint32_t store_key_len,
+					 const LtgRunOptions *opt)
+{
+	uint32_t	i;
+
+	LTG_ASSERT(!w->in_run);
+	if (store_key_len > LTG_STORE_KEY_MAX)
+		return ltg_fail(w->s, LTG_INVALID, "store key is too long");
+	w->opt = *opt;
+	memset(&w->run, 0, sizeof(w->run));
+	memcpy(w->run.store_key, store_key, store_key_len);
+	w->run.store_key_len = store_key_len;
+	w->run.ref.file = w->id;
+	w->run_start = file_pos(w);
+	w->last_key_len = 0;
+	w->filter = (LtgFilterShape) {0, 0};
+	if (opt->filter_bits_per_key > 0 && opt->expected_keys > HASHES_MAX)
+	{
+		size_t		bytes;
+
+		w->filter = ltg_filter_shape(opt->expected_keys, opt->filter_bits_per_key,
+									 opt->block_size);
+		bytes = (size_t) w->filter.blocks * w->filter.lines * LTG_FILTER_LINE;
+		w->bits = w->port->alloc(w->port, bytes);
+		if (w->bits == NULL)
+			return no_memory(w, bytes);
+		memset(w->bits, 0, bytes);
+	}
+	for (i = 0; i < LTG_HEIGHT_MAX; i++)
+	{
+		level_clear(&w->level[i]);
+		w->level[i].emitted = 0;
+	}
+	w->in_run = true;
+	return LTG_OK;
+}
+
+/* ---- inner blocks ---- */
+
+/* Bytes of key that tell it from the smaller key before it. */
+static uint32_t
+separating_bytes(const uint8_t *before, uint32_t before_len, const uint8_t *key, uint32_t key_len)
+{
+	uint32_t	i = 0;
+
+	while (i < before_len && i < key_len && before[i] == key[i])
+		i++;
+	return i + 1 < key_len ? i + 1 : key_len;
+}
+
+static LtgStatus push_child(LtgFileWriter *w, uint32_t lv, const LtgInnerItem *child);
+
+/* Point the items at their keys, which may have moved. */
+static void
+level_resolve(Level *l)
+{
+	uint32_t	i;
+
+	for (i = 0; i < l->n; i++)
+		l->items[i].key = l->keys + l->key_off[i];
+}
+
+/* Write the children gathered at level lv as one inner block. */
+static LtgStatus
+emit_inner(LtgFileWriter *w, uint32_t lv)
+{
+	Level	   *l = &w->level[lv];
+	LtgInnerItem up;
+	uint32_t	prefix;
+	uint32_t	raw_len;
+
+	level_resolve(l);
+	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap,
+				 ltg_inner_size_max(l->items, l->n, &prefix)));
+	raw_len = ltg_inner_build(l->items, l->n, w->raw);
+	up = l->items[0];
+	LTG_TRY(write_block(w, LTG_BLOCK_INNER, w->opt.codec, w->raw, raw_len,
+						&up.offset, &up.disk_len));
+	l->emitted++;
+	if (lv + 1 >= LTG_HEIGHT_MAX)
+		return ltg_fail(w->s, LTG_TOO_LARGE, "run has too many levels");
+	LTG_TRY(push_child(w, lv + 1, &up));
+	level_clear(l);
+	return LTG_OK;
+}
+
+/* Bytes a child adds to an inner block at most. */
+static uint64_t
+child_cost(const LtgInnerItem *child)
+{
+	uint64_t	len = child->need + 8;
+
+	return LTG_CHILD_BYTES + 4 + (len < child->key_len ? len : child->key_len);
+}
+
+/* Room for one more child whose key has so many bytes. */
+static LtgStatus
+level_reserve(LtgFileWriter *w, Level *l, uint32_t key_len)
+{
+	size_t		cap = l->cap * sizeof(LtgInnerItem);
+	size_t		off_cap = l->cap * sizeof(size_t);
+
+	if (l->n == l->cap)
+	{
+		uint32_t	want = l->cap < 64 ? 64 : 2 * l->cap;
+
+		LTG_TRY(grow(w, (void **) &l->items, &cap, want * sizeof(LtgInnerItem)));
+		LTG_TRY(grow(w, (void **) &l->key_off, &off_cap, want * sizeof(size_t)));
+		l->cap = want;
+	}
+	return grow(w, (void **) &l->keys, &l->keys_cap, l->keys_used + key_len);
+}
+
+/*
+ * Would the inner block be too large with this child?  A cheap bound answers
+ * mostly.  The exact size, computed when the bound is exceeded, holds only as
+ * long as new children share the prefix it was computed with.
+ */
+static bool
+level_full(LtgFileWriter *w, Level *l, const LtgInnerItem *child)
+{
+	if (l->n < INNER_MIN)
+		return false;
+	if (l->size + child_cost(child) <= w->opt.block_size &&
+		separating_bytes(l->keys + l->key_off[1], l->items[1].key_len,
+						 child->key, child->key_len) > l->prefix)
+		return false;
+	level_resolve(l);
+	l->items[l->n] = *child;
+	l->size = ltg_inner_size_max(l->items, l->n + 1, &l->prefix);
+	if (l->size > w->opt.block_size)
+		return true;
+	l->size -= child_cost(child);	/* added again by the caller */
+	return false;
+}
+
+static LtgStatus
+push_child(LtgFileWriter *w, uint32_t lv, const LtgInnerItem *child)
+{
+	Level	   *l = &w->level[lv];
+
+	LTG_TRY(level_reserve(w, l, child->key_len));
+	if (level_full(w, l, child))
+		LTG_TRY(emit_inner(w, lv));
+	if (child->key_len > 0)
+		memcpy(l->keys + l->keys_used, child->key, child->key_len);
+	l->items[l->n] = *child;
+	l->key_off[l->n] = l->keys_used;
+	l->keys_used += child->key_len;
+	l->size += child_cost(child);
+	l->n++;
+	return LTG_OK;
+}
+
+/* ---- data blocks ---- */
+
+/* Write the first n entries of the block builder as a data block. */
+static LtgStatus
+emit_data(LtgFileWriter *w, uint32_t n)
+{
+	LtgBlockBuilder *b = &w->block;
+	const LtgBlockItem *last = &b->items[n - 1];
+	uint64_t	size = ltg_builder_size(b, n);
+	LtgInnerItem child = {0};
+
+	if (size > LTG_BLOCK_MAX)
+		return ltg_fail(w->s, LTG_TOO_LARGE, "versions of one key exceed the size of a block");
+	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, size));
+	ltg_builder_build(b, n, w->raw, size);
+	LTG_TRY(write_block(w, LTG_BLOCK_DATA, w->opt.codec, w->raw, (uint32_t) size,
+						&child.offset, &child.disk_len));
+	child.key = b->keys;
+	child.key_len = b->items[0].key_len;
+	child.need = separating_bytes(w->last_key, w->last_key_len, child.key, child.key_len);
+	LTG_TRY(push_child(w, 0, &child));
+	if (last->key_len > 0)
+		memcpy(w->last_key, b->keys + last->key_off, last->key_len);
+	w->last_key_len = last->key_len;
+	ltg_builder_consume(b, n);
+	return LTG_OK;
+}
+
+static LtgStatus
+note_key(LtgFileWriter *w, const uint8_t *key, uint32_t key_len)
+{
+	uint64_t	keys = w->run.ref.keys++;
+	uint64_t	hash;
+
+	if (keys == 0)
+		ltg_bound_set(&w->run.ref.min_key, key, key_len);
+	if (w->opt.filter_bits_per_key == 0)
+		return LTG_OK;
+	hash = ltg_key_hash(key, key_len);
+	if (w->bits != NULL)
+		ltg_filter_add(w->bits, &w->filter, hash);
+	else
+	{
+		LTG_TRY(grow(w, (void **) &w->hashes, &w->hashes_cap, (keys + 1) * sizeof(uint64_t)));
+		w->hashes[keys] = hash;
+	}
+	return LTG_OK;
+}
+
+static void
+note_version(LtgRunRef *ref, const LtgVersion *v)
+{
+	ref->entries++;
+	ref->tombstones += v->kind != LTG_PUT ? 1 : 0;
+	if (v->seq != 0)
+	{
+		if (ref->min_seq == 0 || v->seq < ref->min_seq)
+			ref->min_seq = v->seq;
+		if (v->seq > ref->max_seq)
+			ref->max_seq = v->seq;
+	}
+	if (v->state == LTG_SETTLED)
+		return;
+	ref->unsettled++;
+	if (ref->min_xid == 0 || v->xid < ref->min_xid)
+		ref->min_xid = v->xid;
+	if (v->xid > ref->max_xid)
+		ref->max_xid = v->xid;
+}
+
+LtgStatus
+ltg_writer_add(LtgFileWriter *w, const uint8_t *key, uint32_t key_len, const LtgVersion *v)
+{
+	LtgBlockBuilder *b = &w->block;
+	bool		new_key = true;
+
+	LTG_ASSERT(w->in_run);
+	if (key_len > LTG_KEY_MAX || v->payload_len > LTG_PAYLOAD_MAX)
+		return ltg_fail(w->s, LTG_TOO_LARGE, "key of %u bytes with a payload of %u bytes is too large",
+						key_len, v->payload_len);
+	if (v->state == LTG_ABORTED || v->kind > LTG_GONE || (v->flags & ~LTG_VF_FLAG_MASK) != 0)
+		return ltg_fail(w->s, LTG_INVALID, "version cannot be stored in a file");
+	/* the newest key is always in the builder, except before the first */
+	if (b->n > 0)
+	{
+		const LtgBlockItem *last = &b->items[b->n - 1];
+		int			c = ltg_key_cmp(key, key_len, b->keys + last->key_off, last->key_len);
+
+		if (c < 0)
+			return ltg_fail(w->s, LTG_INVALID, "keys are not added in order");
+		new_key = c > 0;
+	}
+
+	if (b->n > 0 && ltg_builder_size_with(b, key, key_len, v, new_key) > w->opt.block_size)
+	{
+		if (new_key)
+			LTG_TRY(emit_data(w, b->n));
+		else if (b->key_start > 0)
+			LTG_TRY(emit_data(w, b->key_start));
+	}
+	LTG_TRY(ltg_builder_add(b, key, key_len, v, new_key));
+	if (new_key)
+		LTG_TRY(note_key(w, key, key_len));
+	note_version(&w->run.ref, v);
+	return LTG_OK;
+}
+
+/* ---- ending a run ---- */
+
+static LtgStatus
+write_filter(LtgFileWriter *w)
+{
+	LtgRunRef  *ref = &w->run.ref;
+	uint64_t	offset;
+	uint32_t	disk_len;
+	size_t		block_bytes;
+	uint32_t	i;
+
+	if (w->opt.filter_bits_per_key == 0)
+		return LTG_OK;
+	if (w->bits == NULL)
+	{
+		size_t		bytes;
+		uint64_t	k;
+
+		w->filter = ltg_filter_shape(ref->keys, w->opt.filter_bits_per_key, w->opt.block_size);
+		bytes = (size_t) w->filter.blocks * w->filter.lines * LTG_FILTER_LINE;
+		w->bits = w->port->alloc(w->port, bytes);
+		if (w->bits == NULL)
+			return no_memory(w, bytes);
+		memset(w->bits, 0, bytes);
+		for (k = 0; k < ref->keys; k++)
+			ltg_filter_add(w->bits, &w->filter, w->hashes[k]);
+	}
+	ref->filter_offset = file_pos(w);
+	ref->filter_blocks = w->filter.blocks;
+	ref->filter_block_lines = w->filter.lines;
+	block_bytes = (size_t) w->filter.lines * LTG_FILTER_LINE;
+	for (i = 0; i < w->filter.blocks; i++)
+	{
+		/* never compressed: their place is computed from their number */
+		LTG_TRY(write_block(w, LTG_BLOCK_FILTER, LTG_CODEC_NONE, w->bits + i * block_bytes,
+							(uint32_t) block_bytes, &offset, &disk_len));
+	}
+	return LTG_OK;
+}
+
+/* Write what is left on every level, bottom up; the last block is the root. */
+static LtgStatus
+write_root(LtgFileWriter *w)
+{
+	uint32_t	lv;
+
+	for (lv = 0;; lv++)
+	{
+		Level	   *l = &w->level[lv];
+
+		if (l->emitted == 0 && l->n == 1)
+		{
+			w->run.ref.root_offset = l->items[0].offset;
+			w->run.ref.root_disk_len = l->items[0].disk_len;
+			w->run.ref.height = lv;
+			return LTG_OK;
+		}
+		if (l->n > 0)
+			LTG_TRY(emit_inner(w, lv));
+		LTG_ASSERT(lv + 1 < LTG_HEIGHT_MAX);
+	}
+}
+
+LtgStatus
+ltg_writer_end_run(LtgFileWriter *w, LtgRunRef *ref)
+{
+	size_t		cap = w->dir_cap * sizeof(DirEntry);
+
+	LTG_ASSERT(w->in_run);
+	if (w->run.ref.entries > 0)
+	{
+		const LtgBlockItem *last = &w->block.items[w->block.n - 1];
+
+		LTG_TRY(grow(w, (void **) &w->dir, &cap, (w->dir_n + 1) * sizeof(DirEntry)));
+		w->dir_cap = (uint32_t) (cap / sizeof(DirEntry));
+		ltg_bound_set(&w->run.ref.max_key, w->block.keys + last->key_off, last->key_len);
+		LTG_TRY(emit_data(w, w->block.n));
+		LTG_TRY(write_root(w));
+		LTG_TRY(write_filter(w));
+		w->run.ref.disk_bytes = file_pos(w) - w->run_start;
+		w->dir[w->dir_n++] = w->run;
+	}
+	*ref = w->run.ref;
+	release(w, w->bits);
+	w->bits = NULL;
+	w->in_run = false;
+	return LTG_OK;
+}
+
+uint64_t
+ltg_writer_bytes(const LtgFileWriter *w)
+{
+	return file_pos(w);
+}
+
+/* ---- finishing ---- */
+
+static LtgStatus
+write_directory(LtgFileWriter *w)
+{
+	size_t		need = 10 + (size_t) w->dir_n * (LTG_RUN_REF_MAX + LTG_STORE_KEY_MAX + 10);
+	uint8_t		trailer[LTG_TR_BYTES] = {0};
+	uint64_t	offset;
+	uint32_t	disk_len;
+	uint32_t	crc;
+	uint8_t    *p;
+	uint32_t	i;
+
+	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, need));
+	p = ltg_put_varint(w->raw, w->dir_n);
+	for (i = 0; i < w->dir_n; i++)
+	{
+		const DirEntry *d = &w->dir[i];
+
+		p = ltg_put_varint(p, d->store_key_len);
+		memcpy(p, d->store_key, d->store_key_len);
+		p += d->store_key_len;
+		p += ltg_run_ref_encode(p, &d->ref);
+	}
+	LTG_TRY(write_block(w, LTG_BLOCK_DIRECTORY, LTG_CODEC_NONE, w->raw,
+						(uint32_t) (p - w->raw), &offset, &disk_len));
+
+	ltg_store64(trailer + LTG_TR_FILE, w->id);
+	ltg_store64(trailer + LTG_TR_DIR_OFFSET, offset);
+	ltg_store32(trailer + LTG_TR_DIR_LEN, disk_len);
+	ltg_store32(trailer + LTG_TR_VERSION, LTG_FORMAT_VERSION);
+	ltg_store64(trailer + LTG_TR_MAGIC, LTG_RUN_MAGIC);
+	crc = ltg_crc32c(0, trailer, LTG_TR_CRC);
+	crc = ltg_crc32c(crc, trailer + LTG_TR_VERSION, LTG_TR_BYTES - LTG_TR_VERSION);
+	ltg_store32(trailer + LTG_TR_CRC, crc);
+	LTG_TRY(write_bytes(w, trailer, sizeof(trailer)));
+	return flush_out(w);
+}
+
+LtgStatus
+ltg_writer_finish(LtgFileWriter *w, uint64_t *file_bytes)
+{
+	char		tmp[LTG_NAME_MAX];
+	char		name[LTG_NAME_MAX];
+	LtgError	e = {0};
+	LtgStatus	st;
+
+	LTG_ASSERT(!w->in_run && w->file != NULL);
+	LTG_TRY(write_directory(w));
+	*file_bytes = file_pos(w);
+	LTG_STOP_POINT(w->port, "run:before-sync");
+	st = w->port->file_sync(w->port, w->file, &e);
+	if (st != LTG_OK)
+		return ltg_fail_port(w->s, st, &e, w->id, 0);
+	w->port->file_close(w->port, w->file);
+	w->file = NULL;
+
+	LTG_STOP_POINT(w->port, "run:before-rename");
+	ltg_run_tmp_name(tmp, w->id);
+	ltg_run_name(name, w->id);
+	st = w->port->file_rename(w->port, tmp, name, &e);
+	if (st == LTG_OK)
+	{
+		w->renamed = true;
+		LTG_STOP_POINT(w->port, "run:after-rename");
+		st = w->port->dir_sync(w->port, &e);
+	}
+	if (st != LTG_OK)
+		return ltg_fail_port(w->s, st, &e, w->id, 0);
+	return LTG_OK;
+}
+
+void
+ltg_writer_abort(LtgFileWriter *w)
+{
+	char		name[LTG_NAME_MAX];
+	LtgError	e = {0};
+
+	if (w->file != NULL)
+	{
+		w->port->file_close(w->port, w->file);
+		w->file = NULL;
+	}
+	if (w->created)
+	{
+		/* a leftover that cannot be removed now is removed at the next start */
+		if (w->renamed)
+			ltg_run_name(name, w->id);
+		else
+			ltg_run_tmp_name(name, w->id);
+		(void) w->port->file_remove(w->port, name, &e);
+	}
+	ltg_writer_free(w);
+}
+
+void
+ltg_writer_free(LtgFileWriter *w)
+{
+	uint32_t	i;
+
+	LTG_ASSERT(w->file == NULL);
+	for (i = 0; i < LTG_HEIGHT_MAX; i++)
+	{
+		release(w, w->level[i].items);
+		release(w, w->level[i].key_off);
+		release(w, w->level[i].keys);
+	}
+	ltg_builder_free(&w->block);
+	ltg_compressor_free(w->s, w->compressor);
+	release(w, w->out);
+	release(w, w->dir);
+	release(w, w->raw);
+	release(w, w->hashes);
+	release(w, w->bits);
+	w->port->free(w->port, w);
+}
