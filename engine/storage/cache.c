@@ -256,17 +256,20 @@ lines(uint64_t bytes)
 	return (bytes + LTG_CACHE_LINE - 1) & ~(uint64_t) (LTG_CACHE_LINE - 1);
 }
 
-/* Lay out a cache of n frames; returns the bytes it takes. */
+/*
+ * Lay out a cache of n frames; returns the bytes it takes.  The spare ones
+ * bridge the time that a reader who lost the processor stays in its epoch.
+ */
 static uint64_t
 lay_out(LtgCache *c, uint32_t n, uint32_t frame_size)
 {
 	uint64_t	n_buckets = 16;
-	uint64_t	spare = n / 32;
+	uint64_t	spare = n / 24;
 	uint64_t	next = lines(sizeof(LtgCache));
 
 	while (n_buckets < n)
 		n_buckets *= 2;
-	spare = spare < 4 ? 4 : spare > 256 ? 256 : spare;
+	spare = spare < 4 ? 4 : spare > 512 ? 512 : spare;
 	if (spare > n / 2)
 		spare = n / 2;
 	c->n_frames = n;
