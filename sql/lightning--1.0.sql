@@ -10,3 +10,141 @@ LANGUAGE C STRICT;
 
 CREATE ACCESS METHOD lightning TYPE TABLE HANDLER @extschema@.lightning_tableam_handler;
 COMMENT ON ACCESS METHOD lightning IS 'compressed LSM tables with row-level logging';
+
+-- Maintenance
+
+CREATE FUNCTION @extschema@.lightning_check("table" regclass) RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'lightning_check' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.lightning_check(regclass)
+IS 'verify a lightning table; returns one line per problem';
+
+CREATE FUNCTION @extschema@.lightning_check_all() RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'lightning_check_all' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.lightning_check_all()
+IS 'verify all lightning tables of all databases; returns one line per problem';
+
+CREATE FUNCTION @extschema@.lightning_flush() RETURNS void
+AS 'MODULE_PATHNAME', 'lightning_flush' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.lightning_flush() IS 'write the memtable to files';
+
+CREATE FUNCTION @extschema@.lightning_compact("table" regclass) RETURNS void
+AS 'MODULE_PATHNAME', 'lightning_compact' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.lightning_compact(regclass)
+IS 'merge all files of a lightning table';
+
+CREATE FUNCTION @extschema@.lightning_relation_size("table" regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'lightning_relation_bytes' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.lightning_relation_size(regclass)
+IS 'bytes that a lightning table takes in files';
+
+-- Statistics
+
+CREATE FUNCTION @extschema@.lightning_gate_state() RETURNS text
+AS 'MODULE_PATHNAME', 'lightning_gate_state' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE FUNCTION @extschema@.lightning_stat_memtable(
+	OUT arenas_used bigint, OUT arenas_frozen bigint, OUT used_bytes bigint,
+	OUT capacity_bytes bigint, OUT freezes bigint, OUT refused bigint, OUT waits bigint)
+AS 'MODULE_PATHNAME', 'lightning_stat_memtable' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE FUNCTION @extschema@.lightning_stat_cache(
+	OUT hits bigint, OUT misses bigint, OUT ghost_hits bigint, OUT evictions bigint,
+	OUT bypasses bigint, OUT frames bigint, OUT frames_used bigint, OUT frame_bytes bigint)
+AS 'MODULE_PATHNAME', 'lightning_stat_cache' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE FUNCTION @extschema@.lightning_stat_background(
+	OUT flushes bigint, OUT flush_bytes bigint, OUT flush_versions_in bigint,
+	OUT flush_versions_out bigint, OUT flush_failures bigint, OUT checkpoint_flushes bigint,
+	OUT compactions bigint, OUT compact_bytes_read bigint, OUT compact_bytes_written bigint,
+	OUT compact_versions_in bigint, OUT compact_versions_out bigint,
+	OUT compact_failures bigint, OUT files_removed bigint, OUT orphans_dropped bigint)
+AS 'MODULE_PATHNAME', 'lightning_stat_background' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE FUNCTION @extschema@.lightning_stat_files(
+	OUT files bigint, OUT file_bytes bigint, OUT obsolete_files bigint,
+	OUT manifest bigint, OUT durable_lsn pg_lsn, OUT tables bigint,
+	OUT metadata_used_bytes bigint, OUT metadata_total_bytes bigint)
+AS 'MODULE_PATHNAME', 'lightning_stat_files' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE FUNCTION @extschema@.lightning_stat_wal(
+	OUT records bigint, OUT bytes bigint, OUT session_records bigint, OUT session_bytes bigint)
+AS 'MODULE_PATHNAME', 'lightning_stat_wal' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+
+CREATE FUNCTION @extschema@.lightning_stat_stores(
+	OUT tablespace oid, OUT database oid, OUT relfilenode oid, OUT backend integer,
+	OUT stamp pg_lsn, OUT unlogged boolean, OUT next_rowid bigint, OUT runs bigint,
+	OUT level0_runs bigint, OUT levels bigint, OUT entries bigint, OUT keys bigint,
+	OUT tombstones bigint, OUT unsettled bigint, OUT disk_bytes bigint, OUT raw_bytes bigint,
+	OUT min_xid bigint, OUT memtable_keys bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'lightning_stat_stores' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW @extschema@.pg_stat_lightning_memtable AS
+	SELECT * FROM @extschema@.lightning_stat_memtable();
+CREATE VIEW @extschema@.pg_stat_lightning_cache AS
+	SELECT * FROM @extschema@.lightning_stat_cache();
+CREATE VIEW @extschema@.pg_stat_lightning_background AS
+	SELECT @extschema@.lightning_gate_state() AS gate, b.*
+	FROM @extschema@.lightning_stat_background() b;
+CREATE VIEW @extschema@.pg_stat_lightning_files AS
+	SELECT * FROM @extschema@.lightning_stat_files();
+CREATE VIEW @extschema@.pg_stat_lightning_wal AS
+	SELECT * FROM @extschema@.lightning_stat_wal();
+CREATE VIEW @extschema@.pg_stat_lightning_runs AS
+	SELECT c.oid AS relid, n.nspname AS schemaname, c.relname,
+		   s.runs, s.level0_runs, s.levels, s.entries, s.keys, s.tombstones, s.unsettled,
+		   s.disk_bytes, s.raw_bytes, s.next_rowid, s.min_xid, s.memtable_keys
+	FROM @extschema@.lightning_stat_stores() s
+	JOIN pg_catalog.pg_class c
+	  ON c.relfilenode OPERATOR(pg_catalog.=) s.relfilenode AND c.relkind IN ('r', 'm', 't')
+	 AND s.database OPERATOR(pg_catalog.=)
+		 (SELECT d.oid FROM pg_catalog.pg_database d
+		  WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+	JOIN pg_catalog.pg_am a ON a.oid OPERATOR(pg_catalog.=) c.relam
+	 AND a.amname OPERATOR(pg_catalog.=) 'lightning'
+	LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace;
+
+-- For tests
+
+CREATE FUNCTION @extschema@.lightning_stop_point_set(name text) RETURNS void
+AS 'MODULE_PATHNAME', 'lightning_stop_point_set' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION @extschema@.lightning_stop_point_wait(name text) RETURNS void
+AS 'MODULE_PATHNAME', 'lightning_stop_point_wait' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION @extschema@.lightning_stop_point_release(name text) RETURNS integer
+AS 'MODULE_PATHNAME', 'lightning_stop_point_release' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION @extschema@.lightning_fault_set(operation text, error text DEFAULT 'EIO',
+	nth integer DEFAULT 1, sticky boolean DEFAULT false) RETURNS void
+AS 'MODULE_PATHNAME', 'lightning_fault_set' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION @extschema@.lightning_fault_clear() RETURNS boolean
+AS 'MODULE_PATHNAME', 'lightning_fault_clear' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+
+-- Who may do what
+
+REVOKE ALL ON FUNCTION @extschema@.lightning_check(regclass) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_check_all() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_flush() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stop_point_set(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stop_point_wait(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stop_point_release(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_fault_set(text, text, integer, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_fault_clear() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_gate_state() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stat_memtable() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stat_cache() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stat_background() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stat_files() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stat_wal() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stat_stores() FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_check(regclass) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_check_all() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_gate_state() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_memtable() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_cache() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_background() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_files() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_wal() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_stores() TO pg_monitor;
+GRANT SELECT ON @extschema@.pg_stat_lightning_memtable, @extschema@.pg_stat_lightning_cache,
+	@extschema@.pg_stat_lightning_background, @extschema@.pg_stat_lightning_files,
+	@extschema@.pg_stat_lightning_wal, @extschema@.pg_stat_lightning_runs TO pg_monitor;

@@ -294,6 +294,11 @@ extern void lightning_rowlock_at_subabort(SubTransactionId subid);
 /* ---- wal.c / rmgr.c ---- */
 extern void lightning_register_rmgr(void);
 
+/* ---- stoppoint.c ---- */
+/* A place where tests can hold a process.  No lock may be held here that a
+ * test's other sessions need to get on. */
+extern void lightning_stop_point(const char *name);
+
 /* ---- hooks.c: utility, object access, executor start, planner ---- */
 extern void lightning_install_hooks(void);
 /* To be called by relation_size: keeps ANALYZE from prefetching virtual blocks

@@ -1,0 +1,416 @@
+/*
+ * admin.c
+ *	  SQL functions: checking, flushing, compacting, statistics.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/pg_lsn.h"
+#include "utils/rel.h"
+
+#include "server.h"
+#include "wal.h"
+
+PG_FUNCTION_INFO_V1(lightning_check);
+PG_FUNCTION_INFO_V1(lightning_check_all);
+PG_FUNCTION_INFO_V1(lightning_flush);
+PG_FUNCTION_INFO_V1(lightning_compact);
+PG_FUNCTION_INFO_V1(lightning_relation_bytes);
+PG_FUNCTION_INFO_V1(lightning_stat_memtable);
+PG_FUNCTION_INFO_V1(lightning_stat_cache);
+PG_FUNCTION_INFO_V1(lightning_stat_background);
+PG_FUNCTION_INFO_V1(lightning_stat_files);
+PG_FUNCTION_INFO_V1(lightning_stat_wal);
+PG_FUNCTION_INFO_V1(lightning_stat_stores);
+PG_FUNCTION_INFO_V1(lightning_gate_state);
+
+/* ---- opening a relation by oid ---- */
+
+static Relation
+open_lightning(Oid relid, LOCKMODE mode)
+{
+	Relation	rel;
+
+	lightning_require_preload();
+	rel = relation_open(relid, mode);
+	if (rel->rd_tableam != lightning_routine() || !RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a lightning table", RelationGetRelationName(rel))));
+	if (RELATION_IS_OTHER_TEMP(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot access temporary tables of other sessions")));
+	return rel;
+}
+
+static void
+check_owner(Relation rel)
+{
+	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
+					   RelationGetRelationName(rel));
+}
+
+/* ---- check ---- */
+
+/* What the engine found.  It must not be thrown past: keep, then return. */
+typedef struct Problems
+{
+	MemoryContext context;
+	char	  **text;
+	int			n;
+	int			max;
+	uint64		more;			/* not kept */
+} Problems;
+
+#define PROBLEMS_MAX 10000
+
+static void
+keep_problem(void *arg, const char *problem)
+{
+	Problems   *p = arg;
+	char	   *copy;
+
+	if (p->n == p->max)
+	{
+		p->more++;
+		return;
+	}
+	copy = MemoryContextAllocExtended(p->context, strlen(problem) + 1, MCXT_ALLOC_NO_OOM);
+	if (copy == NULL)
+	{
+		p->more++;
+		return;
+	}
+	strcpy(copy, problem);
+	p->text[p->n++] = copy;
+}
+
+static void
+start_problems(Problems *p)
+{
+	memset(p, 0, sizeof(*p));
+	p->context = CurrentMemoryContext;
+	p->max = PROBLEMS_MAX;
+	p->text = palloc(sizeof(char *) * p->max);
+}
+
+static void
+return_problems(FunctionCallInfo fcinfo, Problems *p)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			i;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	for (i = 0; i < p->n; i++)
+	{
+		Datum		value = CStringGetTextDatum(p->text[i]);
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+	}
+	if (p->more > 0)
+	{
+		Datum		value = CStringGetTextDatum(psprintf("and " UINT64_FORMAT " more problems", p->more));
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+	}
+}
+
+Datum
+lightning_check(PG_FUNCTION_ARGS)
+{
+	Relation	rel = open_lightning(PG_GETARG_OID(0), AccessShareLock);
+	LtgSession *s = lightning_session();
+	Problems	problems;
+
+	start_problems(&problems);
+	lightning_report(s, ltg_check_store(s, lightning_rel(rel)->store, keep_problem, &problems),
+					 rel);
+	relation_close(rel, AccessShareLock);
+	return_problems(fcinfo, &problems);
+	return (Datum) 0;
+}
+
+Datum
+lightning_check_all(PG_FUNCTION_ARGS)
+{
+	LtgSession *s = lightning_session();
+	Problems	problems;
+
+	start_problems(&problems);
+	lightning_report(s, ltg_check_all(s, keep_problem, &problems), NULL);
+	return_problems(fcinfo, &problems);
+	return (Datum) 0;
+}
+
+/* ---- acting ---- */
+
+/* Like the engine's own flushing, but to the last byte. */
+LtgStatus
+lightning_flush_everything(LtgSession *s)
+{
+	LtgFlushResult result;
+
+	for (;;)
+	{
+		LtgStatus	st = ltg_make_room(s, true);
+
+		if (st == LTG_OK)
+			break;
+		if (st != LTG_BUSY)
+			return st;
+		LTG_TRY(ltg_flush(s, &result));
+	}
+	while (ltg_flush_needed(s))
+		LTG_TRY(ltg_flush(s, &result));
+	ConditionVariableBroadcast(&lightning_shared->room_cv);
+	return LTG_OK;
+}
+
+Datum
+lightning_flush(PG_FUNCTION_ARGS)
+{
+	LtgSession *s = lightning_session();
+
+	lightning_report(s, lightning_flush_everything(s), NULL);
+	PG_RETURN_VOID();
+}
+
+Datum
+lightning_compact(PG_FUNCTION_ARGS)
+{
+	Relation	rel = open_lightning(PG_GETARG_OID(0), ShareUpdateExclusiveLock);
+	LtgSession *s = lightning_session();
+	LtgCompactResult result;
+
+	check_owner(rel);
+	lightning_report(s, lightning_flush_everything(s), rel);
+	lightning_report(s, ltg_compact_store(s, lightning_rel(rel)->store, &result), rel);
+	relation_close(rel, ShareUpdateExclusiveLock);
+	PG_RETURN_VOID();
+}
+
+Datum
+lightning_relation_bytes(PG_FUNCTION_ARGS)
+{
+	Relation	rel = open_lightning(PG_GETARG_OID(0), AccessShareLock);
+	LtgStoreInfo info;
+
+	ltg_store_info(lightning_session(), lightning_rel(rel)->store, &info);
+	relation_close(rel, AccessShareLock);
+	PG_RETURN_INT64((int64) info.disk_bytes);
+}
+
+/* ---- statistics ---- */
+
+static Datum
+return_counters(FunctionCallInfo fcinfo, const uint64 *counters, int n)
+{
+	TupleDesc	desc;
+	Datum		values[32];
+	bool		nulls[32] = {0};
+	int			i;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+				 errmsg("the extension's script and library do not match"),
+				 errhint("Run ALTER EXTENSION lightning UPDATE.")));
+	for (i = 0; i < n; i++)
+		values[i] = Int64GetDatum((int64) counters[i]);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+static void
+get_stats(LtgStats *stats)
+{
+	memset(stats, 0, sizeof(*stats));
+	ltg_stats(lightning_session(), stats);
+}
+
+Datum
+lightning_stat_memtable(PG_FUNCTION_ARGS)
+{
+	LtgStats	st;
+	uint64		c[7];
+
+	get_stats(&st);
+	c[0] = st.generations;
+	c[1] = st.frozen;
+	c[2] = st.memtable_used;
+	c[3] = st.memtable_capacity;
+	c[4] = st.freezes;
+	c[5] = st.busy;
+	c[6] = pg_atomic_read_u64(&lightning_shared->room_waits);
+	return return_counters(fcinfo, c, lengthof(c));
+}
+
+Datum
+lightning_stat_cache(PG_FUNCTION_ARGS)
+{
+	LtgStats	st;
+	uint64		c[8];
+
+	get_stats(&st);
+	c[0] = st.cache_hits;
+	c[1] = st.cache_misses;
+	c[2] = st.cache_ghost_hits;
+	c[3] = st.cache_evictions;
+	c[4] = st.cache_bypasses;
+	c[5] = st.cache_frames;
+	c[6] = st.cache_used;
+	c[7] = st.cache_frame_bytes;
+	return return_counters(fcinfo, c, lengthof(c));
+}
+
+Datum
+lightning_stat_background(PG_FUNCTION_ARGS)
+{
+	LtgStats	st;
+	uint64		c[14];
+
+	get_stats(&st);
+	c[0] = st.flushes;
+	c[1] = st.flush_bytes;
+	c[2] = st.flush_versions_in;
+	c[3] = st.flush_versions_out;
+	c[4] = pg_atomic_read_u64(&lightning_shared->flush_failures);
+	c[5] = pg_atomic_read_u64(&lightning_shared->gate_flushes);
+	c[6] = st.compactions;
+	c[7] = st.compact_bytes_read;
+	c[8] = st.compact_bytes_written;
+	c[9] = st.compact_versions_in;
+	c[10] = st.compact_versions_out;
+	c[11] = pg_atomic_read_u64(&lightning_shared->compact_failures);
+	c[12] = pg_atomic_read_u64(&lightning_shared->files_removed);
+	c[13] = pg_atomic_read_u64(&lightning_shared->orphans_dropped);
+	return return_counters(fcinfo, c, lengthof(c));
+}
+
+/* durable is a pg_lsn: the same 64 bits */
+Datum
+lightning_stat_files(PG_FUNCTION_ARGS)
+{
+	LtgStats	st;
+	uint64		c[8];
+
+	get_stats(&st);
+	c[0] = st.files;
+	c[1] = st.file_bytes;
+	c[2] = st.obsolete_files;
+	c[3] = st.manifest;
+	c[4] = st.durable;
+	c[5] = st.stores;
+	c[6] = st.metadata_used;
+	c[7] = st.metadata_total;
+	return return_counters(fcinfo, c, lengthof(c));
+}
+
+Datum
+lightning_stat_wal(PG_FUNCTION_ARGS)
+{
+	uint64		c[4];
+
+	lightning_require_preload();
+	lightning_publish_wal_usage();
+	c[0] = pg_atomic_read_u64(&lightning_shared->wal_records);
+	c[1] = pg_atomic_read_u64(&lightning_shared->wal_bytes);
+	c[2] = lightning_wal_usage.records;
+	c[3] = lightning_wal_usage.bytes;
+	return return_counters(fcinfo, c, lengthof(c));
+}
+
+/* Add what this backend has logged to the shared counters. */
+void
+lightning_publish_wal_usage(void)
+{
+	static LightningWalUsage published;
+
+	if (likely(lightning_wal_usage.records == published.records))
+		return;
+	pg_atomic_fetch_add_u64(&lightning_shared->wal_records,
+							(int64) (lightning_wal_usage.records - published.records));
+	pg_atomic_fetch_add_u64(&lightning_shared->wal_bytes,
+							(int64) (lightning_wal_usage.bytes - published.bytes));
+	published = lightning_wal_usage;
+}
+
+#define STORE_COLUMNS 18
+
+static void
+put_store(ReturnSetInfo *rsinfo, const LtgStoreInfo *info)
+{
+	Datum		values[STORE_COLUMNS];
+	bool		nulls[STORE_COLUMNS] = {0};
+	int			i = 0;
+
+	values[i++] = ObjectIdGetDatum(info->key.space);
+	values[i++] = ObjectIdGetDatum(info->key.database);
+	values[i++] = ObjectIdGetDatum(info->key.relation);
+	values[i++] = Int32GetDatum(info->key.backend);
+	values[i++] = LSNGetDatum(info->stamp);
+	values[i++] = BoolGetDatum((info->flags & LTG_STORE_UNLOGGED) != 0);
+	values[i++] = Int64GetDatum((int64) info->next_rowid);
+	values[i++] = Int64GetDatum((int64) info->runs);
+	values[i++] = Int64GetDatum((int64) info->l0_runs);
+	values[i++] = Int64GetDatum((int64) info->levels);
+	values[i++] = Int64GetDatum((int64) info->entries);
+	values[i++] = Int64GetDatum((int64) info->keys);
+	values[i++] = Int64GetDatum((int64) info->tombstones);
+	values[i++] = Int64GetDatum((int64) info->unsettled);
+	values[i++] = Int64GetDatum((int64) info->disk_bytes);
+	values[i++] = Int64GetDatum((int64) info->raw_bytes);
+	values[i++] = Int64GetDatum((int64) info->min_xid);
+	values[i++] = Int64GetDatum((int64) info->memtable_keys);
+	Assert(i == STORE_COLUMNS);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+Datum
+lightning_stat_stores(PG_FUNCTION_ARGS)
+{
+	LtgStoreInfo *info;
+	uint32		n,
+				i;
+
+	info = lightning_list_stores(lightning_session(), &n);
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < n; i++)
+		put_store((ReturnSetInfo *) fcinfo->resultinfo, &info[i]);
+	return (Datum) 0;
+}
+
+Datum
+lightning_gate_state(PG_FUNCTION_ARGS)
+{
+	const char *name;
+
+	lightning_require_preload();
+	switch (pg_atomic_read_u32(&lightning_shared->gate_state))
+	{
+		case LIGHTNING_GATE_UP:
+			name = "up";
+			break;
+		case LIGHTNING_GATE_CLOSED:
+			name = "closed";
+			break;
+		default:
+			name = RecoveryInProgress() ? "recovery" : "down";
+			break;
+	}
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}

@@ -1,0 +1,636 @@
+/*
+ * gate.c
+ *	  The checkpoint gate: no checkpoint completes before everything logged
+ *	  ahead of its redo point is in files.
+ *
+ * PostgreSQL may recycle log older than the last checkpoint's redo point, and
+ * replays nothing older.  CheckPointGuts() has no hook, but before a checkpoint
+ * completes the checkpointer waits for every process that had
+ * DELAY_CHKPT_COMPLETE set when it looked (xlog.c, CreateCheckPoint).  The gate
+ * is a worker that has it set all the time.
+ *
+ *	 G1. The worker changes its virtual transaction id, which is what lets a
+ *		 waiting checkpoint go, only after looking at the redo pointer, both
+ *		 under ProcArrayLock held exclusively, and only when it has flushed for
+ *		 that very redo point.  The checkpointer publishes the redo point before
+ *		 it collects virtual ids under ProcArrayLock: so either it collected
+ *		 the old id after we looked away, and then waits for the next round,
+ *		 or we saw its redo point.
+ *	 G2. It does so on every round.  Once per redo point is not enough: the
+ *		 change might come before the checkpointer collects.
+ *	 G3. The flag is set as long as the worker lives.  The worker starts no
+ *		 transaction, whose end would clear it, and whatever ends the worker
+ *		 but the orderly shutdown restarts the server (guard_exit).
+ *	 G4. Writers write only while the gate is UP.  They look after pinning the
+ *		 active generation; closing changes the state and then takes every pin.
+ *	 G5. In recovery the same holds for restartpoints: the redo of checkpoint
+ *		 records is wrapped and flushes first; the end of recovery flushes in
+ *		 rm_cleanup.
+ *
+ * The shutdown checkpoint is not gated, because it comes when all workers have
+ * gone: the gate closes, flushes and leaves a mark (the file "closed") that
+ * says up to where the log is contained, and that nothing of ours follows.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/startup.h"
+#include "port/pg_crc32c.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "storage/sinvaladt.h"
+#include "utils/guc.h"
+#include "utils/pidfile.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "server.h"
+
+#define GATE_POLL_MS 50			/* nothing going on */
+#define GATE_BUSY_POLL_MS 5		/* a checkpoint is on its way */
+#define GATE_CLOSE_ATTEMPTS 20
+
+#define CLOSED_MARK LIGHTNING_DIR "/closed"
+#define CLOSED_MAGIC UINT64CONST(0x31444553474C544C)
+
+typedef struct ClosedMark
+{
+	uint64		magic;
+	XLogRecPtr	durable;
+	pg_crc32c	crc;
+} ClosedMark;
+
+static volatile sig_atomic_t got_sigterm = false;
+static volatile sig_atomic_t got_sighup = false;
+static bool clean_exit = false;
+static bool mark_removed = false;
+static emit_log_hook_type prev_emit_log_hook = NULL;
+static void (*core_xlog_redo) (XLogReaderState *record) = NULL;
+
+/* ---- what writers ask ---- */
+
+bool
+lightning_gate_is_up(void)
+{
+	if (likely(pg_atomic_read_u32(&lightning_shared->gate_state) == LIGHTNING_GATE_UP))
+		return true;
+	return RecoveryInProgress();
+}
+
+void
+lightning_gate_wait(void)
+{
+	if (!IsUnderPostmaster)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("lightning tables cannot be written in single-user mode"),
+				 errhint("Start the server normally.")));
+
+	ConditionVariablePrepareToSleep(&lightning_shared->gate_cv);
+	for (;;)
+	{
+		uint32		state = pg_atomic_read_u32(&lightning_shared->gate_state);
+
+		if (state == LIGHTNING_GATE_UP)
+			break;
+		if (state == LIGHTNING_GATE_CLOSED)
+		{
+			ConditionVariableCancelSleep();
+			ereport(ERROR,
+					(errcode(ERRCODE_ADMIN_SHUTDOWN),
+					 errmsg("cannot write to lightning tables because the server is shutting down")));
+		}
+		(void) ConditionVariableTimedSleep(&lightning_shared->gate_cv, 1000, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+}
+
+/*
+ * Whoever has looked at the gate's state holds a pin until its record is
+ * applied; after this, nobody acts on what it saw before.
+ */
+void
+lightning_drain_writers(LtgSession *s)
+{
+	int			i;
+
+	for (i = 0; i < LTG_LOCK_PINS; i++)
+	{
+		s->port->lock(s->port, LTG_LOCK_PIN_0 + i, LTG_EXCLUSIVE);
+		s->port->unlock(s->port, LTG_LOCK_PIN_0 + i);
+	}
+}
+
+/* ---- the mark of an orderly shutdown ---- */
+
+static pg_crc32c
+mark_crc(const ClosedMark *mark)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, mark, offsetof(ClosedMark, crc));
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+XLogRecPtr
+lightning_read_closed_mark(void)
+{
+	ClosedMark	mark;
+	int			fd;
+	ssize_t		n;
+
+	fd = BasicOpenFile(CLOSED_MARK, O_RDONLY | PG_BINARY);
+	if (fd < 0)
+		return InvalidXLogRecPtr;
+	memset(&mark, 0, sizeof(mark));
+	n = read(fd, &mark, sizeof(mark));
+	close(fd);
+	if (n != sizeof(mark) || mark.magic != CLOSED_MAGIC || !EQ_CRC32C(mark.crc, mark_crc(&mark)))
+		return InvalidXLogRecPtr;
+	return mark.durable;
+}
+
+static bool
+write_closed_mark(XLogRecPtr durable)
+{
+	const char *tmp = CLOSED_MARK ".new";
+	ClosedMark	mark;
+	int			fd;
+	bool		ok;
+
+	memset(&mark, 0, sizeof(mark));
+	mark.magic = CLOSED_MAGIC;
+	mark.durable = durable;
+	mark.crc = mark_crc(&mark);
+
+	fd = BasicOpenFile(tmp, O_RDWR | O_CREAT | O_TRUNC | PG_BINARY);
+	if (fd < 0)
+		return false;
+	ok = write(fd, &mark, sizeof(mark)) == sizeof(mark) && pg_fsync(fd) == 0;
+	ok = close(fd) == 0 && ok;
+	return ok && durable_rename(tmp, CLOSED_MARK, LOG) == 0;
+}
+
+/*
+ * From now on something of ours may be logged (or replayed) after the mark.
+ * REQUIRES: the files contain the log up to the current redo point.
+ */
+static void
+remove_closed_mark(int elevel)
+{
+	if (mark_removed)
+		return;
+	if (unlink(CLOSED_MARK) == 0)
+		fsync_fname(LIGHTNING_DIR, true);
+	else if (errno != ENOENT)
+	{
+		ereport(elevel,
+				(errcode_for_file_access(),
+				 errmsg("could not remove file \"%s\": %m", CLOSED_MARK)));
+		return;
+	}
+	mark_removed = true;
+}
+
+/* ---- files that nothing needs ---- */
+
+/*
+ * XLogCtl's first member, as in xlog.c of this major version.  Only read, and
+ * only believed if a field with a known value is where it should be.
+ */
+typedef struct InsertState
+{
+	slock_t		insertpos_lck;
+	uint64		CurrBytePos;
+	uint64		PrevBytePos;
+	char		pad[PG_CACHE_LINE_SIZE];
+	XLogRecPtr	RedoRecPtr;
+	bool		forcePageWrites;
+	bool		fullPageWrites;
+	int			runningBackups;
+	XLogRecPtr	lastBackupStart;
+} InsertState;
+
+int
+lightning_running_backups(void)
+{
+	static const volatile InsertState *insert = NULL;
+	int			n;
+
+	if (insert == NULL)
+	{
+		bool		found;
+
+		insert = ShmemInitStruct("XLOG Ctl", XLOGShmemSize(), &found);
+		if (!found)
+			elog(PANIC, "write-ahead log state is not in shared memory");
+	}
+	n = insert->runningBackups;
+	if (insert->RedoRecPtr != GetRedoRecPtr() || n < 0 || n > 100000)
+		return 1;
+	return n;
+}
+
+static XLogRecPtr
+completed_redo(void)
+{
+	XLogRecPtr	redo;
+
+	LWLockAcquire(ControlFileLock, LW_SHARED);
+	redo = lightning_control_file()->checkPointCopy.redo;
+	LWLockRelease(ControlFileLock);
+	return redo;
+}
+
+/*
+ * Once per completed checkpoint.  A backup that begins right after we looked
+ * needs none of the files that go now: no manifest in keeping refers to them.
+ */
+void
+lightning_remove_obsolete(LtgSession *s, XLogRecPtr *last_redo)
+{
+	XLogRecPtr	redo = completed_redo();
+	uint32		removed = 0;
+	LtgStatus	st;
+
+	if (redo == *last_redo || lightning_running_backups() != 0)
+		return;
+	st = ltg_remove_obsolete(s, redo, &removed);
+	if (st != LTG_OK)
+		lightning_log_failure(s, st, "removing old files");
+	else
+		*last_redo = redo;
+	pg_atomic_fetch_add_u64(&lightning_shared->files_removed, removed);
+}
+
+/* ---- the worker ---- */
+
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	got_sigterm = true;
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+static void
+handle_sighup(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	got_sighup = true;
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/*
+ * G3: whatever ends the worker otherwise (an error, a missing lock, a signal
+ * nobody thought of) would leave checkpoints ungated.  Exit code 2 makes the
+ * postmaster restart everything, with recovery.
+ */
+static void
+guard_exit(int code, Datum arg)
+{
+	if (!clean_exit)
+		_exit(2);
+}
+
+/* Has the postmaster been told to stop?  It says so before it signals. */
+static bool
+postmaster_is_stopping(void)
+{
+	FILE	   *f;
+	char		line[MAXPGPATH];
+	int			i;
+	bool		result = false;
+
+	f = fopen("postmaster.pid", "r");
+	if (f == NULL)
+		return false;
+	for (i = 1; fgets(line, sizeof(line), f) != NULL; i++)
+	{
+		if (i == LOCK_FILE_LINE_PM_STATUS)
+		{
+			result = strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
+			break;
+		}
+	}
+	fclose(f);
+	return result;
+}
+
+static void
+set_state(LightningGateState state)
+{
+	pg_atomic_write_u32(&lightning_shared->gate_state, state);
+	ConditionVariableBroadcast(&lightning_shared->gate_cv);
+}
+
+static void
+handle_config_reload(void)
+{
+	if (got_sighup)
+	{
+		got_sighup = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* Wait, absorbing barriers.  Postmaster death ends the process (guard_exit). */
+static void
+wait_ms(long timeout)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	handle_config_reload();
+}
+
+/*
+ * Everything logged before lsn to files; at shutdown, everything.  Keeps
+ * trying; checkpoints wait meanwhile.  An engine that can't go on (a failed
+ * fsync) takes the server down: recovery starts from the log.
+ */
+static bool
+flush_for(LtgSession *s, XLogRecPtr lsn, bool everything, int attempts)
+{
+	LtgFlushResult result;
+	LtgStatus	st;
+	int			i;
+
+	for (i = 0; attempts == 0 || i < attempts; i++)
+	{
+		st = everything ? lightning_flush_everything(s) : LTG_OK;
+		if (st == LTG_OK)
+			st = ltg_flush_upto(s, lsn, &result);
+		if (st == LTG_OK)
+		{
+			pg_atomic_fetch_add_u64(&lightning_shared->gate_flushes, 1);
+			ConditionVariableBroadcast(&lightning_shared->room_cv);
+			return true;
+		}
+		lightning_log_failure(s, st, "flushing for a checkpoint");
+		if (st == LTG_POISONED)
+		{
+			ereport(LOG,
+					(errmsg("lightning cannot complete checkpoints any more"),
+					 errdetail("An fsync has failed. The server will restart and recover from the write-ahead log.")));
+			_exit(2);
+		}
+		wait_ms(Min(100 * (i + 1), 1000));
+	}
+	return false;
+}
+
+/*
+ * Orderly shutdown.  Sessions that are still there (the postmaster signals us
+ * together with them, and some walsenders outlive us) can't write any more
+ * when the state is CLOSED and the pins have been drained.
+ */
+static void
+close_gate(LtgSession *s)
+{
+	bool		done;
+
+	set_state(LIGHTNING_GATE_CLOSED);
+	lightning_drain_writers(s);
+
+	done = flush_for(s, GetXLogInsertRecPtr(), true, GATE_CLOSE_ATTEMPTS) &&
+		write_closed_mark(ltg_durable(s));
+	if (!done)
+	{
+		ereport(LOG,
+				(errmsg("lightning could not write its data at shutdown"),
+				 errdetail("The server will stop without a checkpoint and recover at its next start.")));
+		_exit(2);
+	}
+	pg_atomic_write_u32(&lightning_shared->gate_clean, 1);
+	clean_exit = true;
+	proc_exit(0);
+}
+
+/* The flag, set by hand: there is no transaction, and there must not be one. */
+static void
+hold_checkpoints(void)
+{
+	LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+	MyProc->lxid = GetNextLocalTransactionId();
+	MyProc->delayChkptFlags |= DELAY_CHKPT_COMPLETE;
+	LWLockRelease(ProcArrayLock);
+}
+
+/* One round; see G1.  True if a checkpoint's redo point is yet to be served. */
+static bool
+let_pass(XLogRecPtr done, XLogRecPtr *redo)
+{
+	bool		flag;
+
+	LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+	*redo = GetRedoRecPtr();
+	flag = (MyProc->delayChkptFlags & DELAY_CHKPT_COMPLETE) != 0;
+	if (*redo == done && flag)
+		MyProc->lxid = GetNextLocalTransactionId();
+	LWLockRelease(ProcArrayLock);
+
+	if (!flag)
+	{
+		ereport(LOG,
+				(errmsg("lightning checkpoint gate has lost its hold on checkpoints"),
+				 errdetail("The server will restart and recover.")));
+		_exit(2);
+	}
+	return *redo != done;
+}
+
+static void
+serve(LtgSession *s, XLogRecPtr done)
+{
+	XLogRecPtr	last_redo = InvalidXLogRecPtr;
+
+	for (;;)
+	{
+		XLogRecPtr	redo;
+
+		CHECK_FOR_INTERRUPTS();
+		if (got_sigterm)
+		{
+			got_sigterm = false;
+			if (postmaster_is_stopping())
+				close_gate(s);
+		}
+		if (let_pass(done, &redo))
+		{
+			(void) flush_for(s, redo, false, 0);
+			done = redo;
+			pg_atomic_write_u64(&lightning_shared->gate_done, done);
+			continue;
+		}
+		if (completed_redo() < done)
+			wait_ms(GATE_BUSY_POLL_MS);
+		else
+		{
+			lightning_remove_obsolete(s, &last_redo);
+			wait_ms(GATE_POLL_MS);
+		}
+	}
+}
+
+void
+lightning_gate_main(Datum arg)
+{
+	LtgSession *s;
+	XLogRecPtr	redo;
+
+	before_shmem_exit(guard_exit, (Datum) 0);
+	pqsignal(SIGTERM, handle_sigterm);
+	pqsignal(SIGHUP, handle_sighup);
+	pqsignal(SIGINT, SIG_IGN);	/* a cancel request would end the worker */
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_appname("lightning gate");
+
+	s = lightning_session();
+	lightning_port()->background = true;
+
+	hold_checkpoints();
+
+	/*
+	 * The manifest must reach the redo point before anything new is logged:
+	 * after a clean shutdown it ends a little before, and only the mark says
+	 * that nothing of ours lies between.
+	 */
+	redo = GetRedoRecPtr();
+	(void) flush_for(s, redo, false, 0);
+	pg_atomic_write_u64(&lightning_shared->gate_done, redo);
+	remove_closed_mark(PANIC);
+
+	set_state(LIGHTNING_GATE_UP);
+	ereport(DEBUG1, (errmsg_internal("lightning gate is up")));
+	serve(s, redo);
+}
+
+/* ---- recovery ---- */
+
+void
+lightning_recovery_begin(void)
+{
+	(void) lightning_session();
+}
+
+/* Flush everything replayed so far; the log is contained up to `position`. */
+static void
+recovery_flush(XLogRecPtr position)
+{
+	LtgSession *s = lightning_session();
+	LightningPort *port = lightning_port();
+	LtgFlushResult result;
+	LtgStatus	st;
+
+	port->replayed = position;
+	st = ltg_flush_upto(s, Max(position, GetXLogReplayRecPtr(NULL)), &result);
+	port->replayed = InvalidXLogRecPtr;
+	lightning_report(s, st, NULL);
+	ConditionVariableBroadcast(&lightning_shared->room_cv);
+	remove_closed_mark(FATAL);
+}
+
+void
+lightning_recovery_flush(void)
+{
+	recovery_flush(GetXLogReplayRecPtr(NULL));
+}
+
+void
+lightning_recovery_make_room(LtgSession *s)
+{
+	LtgFlushResult result;
+	LtgStatus	st;
+
+	st = ltg_make_room(s, false);
+	while (st == LTG_BUSY)
+	{
+		HandleStartupProcInterrupts();
+		lightning_report(s, ltg_flush(s, &result), NULL);
+		st = ltg_make_room(s, false);
+	}
+	lightning_report(s, st, NULL);
+}
+
+/*
+ * A restartpoint promises no more than that everything before the redo point of
+ * a replayed checkpoint is safe, and it looks at nothing but these records.
+ */
+static void
+xlog_redo_wrapper(XLogReaderState *record)
+{
+	uint8		info = XLogRecGetInfo(record) & ~XLR_INFO_MASK;
+
+	if (info == XLOG_CHECKPOINT_SHUTDOWN || info == XLOG_CHECKPOINT_ONLINE)
+		recovery_flush(record->ReadRecPtr);
+	core_xlog_redo(record);
+}
+
+/* ---- the second net ---- */
+
+/*
+ * "shutting down" is what the checkpointer logs right before the shutdown
+ * checkpoint (xlog.c, ShutdownXLOG), outside of any critical section.  If the
+ * gate has not closed properly by then, there must be no such checkpoint.
+ */
+static void
+check_shutdown(ErrorData *edata)
+{
+	if (edata->message_id != NULL && AmCheckpointerProcess() && lightning_shared != NULL &&
+		strcmp(edata->message_id, "shutting down") == 0)
+	{
+		uint32		state = pg_atomic_read_u32(&lightning_shared->gate_state);
+
+		if (state == LIGHTNING_GATE_UP ||
+			(state == LIGHTNING_GATE_CLOSED &&
+			 pg_atomic_read_u32(&lightning_shared->gate_clean) == 0))
+		{
+			write_stderr("lightning: no shutdown checkpoint, because data have not been written; the next start will recover them\n");
+			_exit(2);
+		}
+	}
+	if (prev_emit_log_hook)
+		prev_emit_log_hook(edata);
+}
+
+void
+lightning_gate_init(void)
+{
+	BackgroundWorker worker;
+
+	core_xlog_redo = RmgrTable[RM_XLOG_ID].rm_redo;
+	RmgrTable[RM_XLOG_ID].rm_redo = xlog_redo_wrapper;
+	prev_emit_log_hook = emit_log_hook;
+	emit_log_hook = check_shutdown;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 1;
+	strlcpy(worker.bgw_library_name, "lightning", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "lightning_gate_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "lightning gate", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "lightning gate", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+}

@@ -1,0 +1,203 @@
+/*
+ * hooks.c
+ *	  Where PostgreSQL does not ask the table access method: commands on
+ *	  databases, prefetching of blocks that only exist as numbers, dropped
+ *	  temporary tables.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "nodes/nodeFuncs.h"
+#include "postmaster/autovacuum.h"
+#include "storage/bufmgr.h"
+#include "tcop/utility.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+
+#include "server.h"
+
+static ProcessUtility_hook_type prev_process_utility = NULL;
+static ExecutorStart_hook_type prev_executor_start = NULL;
+static object_access_hook_type prev_object_access = NULL;
+
+static bool in_analyze = false;
+
+/* ---- prefetching ---- */
+
+/*
+ * A lightning table's block numbers are row ids; its main fork is empty.
+ * Prefetching such a block is useless, and fails for one beyond the first
+ * segment ("could not open file").
+ */
+static bool
+forbid_bitmap_prefetch(PlanState *ps, void *context)
+{
+	if (ps == NULL)
+		return false;
+	if (IsA(ps, BitmapHeapScanState))
+	{
+		BitmapHeapScanState *scan = (BitmapHeapScanState *) ps;
+
+		if (scan->ss.ss_currentRelation != NULL &&
+			scan->ss.ss_currentRelation->rd_tableam == lightning_routine())
+			scan->prefetch_maximum = 0;
+	}
+	return planstate_tree_walker(ps, forbid_bitmap_prefetch, context);
+}
+
+static void
+lightning_executor_start(QueryDesc *desc, int eflags)
+{
+	if (prev_executor_start)
+		prev_executor_start(desc, eflags);
+	else
+		standard_ExecutorStart(desc, eflags);
+	if (desc->planstate != NULL)
+		(void) forbid_bitmap_prefetch(desc->planstate, NULL);
+}
+
+/*
+ * ANALYZE reads its prefetch distance after it has asked for the relation's
+ * size (analyze.c, acquire_sample_rows), within a GUC nesting level of its own
+ * that restores the setting.
+ */
+void
+lightning_forbid_prefetch(void)
+{
+	if (maintenance_io_concurrency == 0 || !(in_analyze || IsAutoVacuumWorkerProcess()))
+		return;
+	(void) set_config_option("maintenance_io_concurrency", "0", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* ---- commands on databases ---- */
+
+static const char *
+option_string(List *options, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+
+		if (strcmp(def->defname, name) == 0 && def->arg != NULL)
+			return defGetString(def);
+	}
+	return NULL;
+}
+
+static void
+check_create_database(CreatedbStmt *stmt)
+{
+	const char *template = option_string(stmt->options, "template");
+	Oid			database;
+
+	if (template == NULL)
+		template = "template1";
+	database = get_database_oid(template, true);
+	if (OidIsValid(database) && lightning_database_has_stores(database))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot copy database \"%s\" because it contains lightning tables", template),
+				 errhint("Create an empty database, and use pg_dump to copy the tables.")));
+}
+
+static void
+check_alter_database(AlterDatabaseStmt *stmt)
+{
+	Oid			database;
+
+	if (option_string(stmt->options, "tablespace") == NULL)
+		return;
+	database = get_database_oid(stmt->dbname, true);
+	if (OidIsValid(database) && lightning_database_has_stores(database))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot change the tablespace of database \"%s\" because it contains lightning tables",
+						stmt->dbname),
+				 errhint("Move the tables one by one with ALTER TABLE ... SET TABLESPACE, or dump and restore the database.")));
+}
+
+static void
+call_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
+					 ProcessUtilityContext context, ParamListInfo params,
+					 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (prev_process_utility)
+		prev_process_utility(pstmt, query, read_only, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only, context, params, env, dest, qc);
+}
+
+static void
+lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
+						  ProcessUtilityContext context, ParamListInfo params,
+						  QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *stmt = pstmt->utilityStmt;
+	Oid			dropped = InvalidOid;
+	bool		was_analyze = in_analyze;
+
+	switch (nodeTag(stmt))
+	{
+		case T_CreatedbStmt:
+			check_create_database((CreatedbStmt *) stmt);
+			break;
+		case T_AlterDatabaseStmt:
+			check_alter_database((AlterDatabaseStmt *) stmt);
+			break;
+		case T_DropdbStmt:
+			dropped = get_database_oid(((DropdbStmt *) stmt)->dbname, true);
+			break;
+		case T_VacuumStmt:
+			in_analyze = true;
+			break;
+		default:
+			break;
+	}
+
+	PG_TRY();
+	{
+		call_process_utility(pstmt, query, read_only, context, params, env, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		in_analyze = was_analyze;
+	}
+	PG_END_TRY();
+
+	/* the files are gone, and there is no way back */
+	if (OidIsValid(dropped))
+		lightning_drop_database_stores(dropped);
+}
+
+/* ---- dropped temporary tables ---- */
+
+static void
+lightning_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, classId, objectId, subId, arg);
+	if (access == OAT_DROP && classId == RelationRelationId && subId == 0)
+		lightning_note_temp_drop();
+}
+
+void
+lightning_install_hooks(void)
+{
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = lightning_process_utility;
+	prev_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = lightning_executor_start;
+	prev_object_access = object_access_hook;
+	object_access_hook = lightning_object_access;
+}

@@ -1,0 +1,681 @@
+/*
+ * relation.c
+ *	  From relations to stores: finding, creating and dropping them, and
+ *	  handing out row ids.
+ *
+ * Stores follow the transactions that make and unmake them.  Which relations'
+ * storage goes at commit, and which at abort, is what PostgreSQL's list of
+ * pending deletes says (storage.c): it knows about DROP, TRUNCATE, rewrites,
+ * dropped schemas and savepoints alike.  A store goes with its relation's
+ * files.  What the callbacks here miss (COMMIT PREPARED, crashes, a gate that
+ * has closed) the sweep finds: a store whose relation has no file any more is
+ * an orphan.
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_tablespace_d.h"
+#include "catalog/storage.h"
+#include "common/relpath.h"
+#include "miscadmin.h"
+#include "storage/backendid.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "server.h"
+#include "wal.h"
+
+/* LightningRel as it is cached: with what it was looked up by. */
+typedef struct CachedRel
+{
+	LightningRel rel;			/* first */
+	RelFileNode node;
+} CachedRel;
+
+void
+lightning_store_key(const RelFileNode *node, BackendId backend, LtgStoreKey *key)
+{
+	key->space = node->spcNode;
+	key->database = node->dbNode;
+	key->relation = node->relNode;
+	key->backend = backend == InvalidBackendId ? -1 : backend;
+}
+
+static LightningRel *
+look_up(Relation rel)
+{
+	LtgSession *s = lightning_session();
+	LtgStoreKey key;
+	LtgStore   *store;
+	LtgStatus	st;
+	CachedRel  *c;
+
+	lightning_store_key(&rel->rd_node, rel->rd_backend, &key);
+	st = ltg_store_find(s, &key, &store);
+	if (st == LTG_NOT_FOUND)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("table \"%s\" has no data in lightning", RelationGetRelationName(rel)),
+				 errdetail("Relation file number %u of database %u is not known to the storage engine.",
+						   rel->rd_node.relNode, rel->rd_node.dbNode),
+				 errhint("Directory \"%s\" may have been removed, or not been copied; restore it from a backup.",
+						 LIGHTNING_DIR)));
+	lightning_report(s, st, rel);
+
+	c = rel->rd_amcache;
+	if (c == NULL)
+		rel->rd_amcache = c = MemoryContextAllocZero(CacheMemoryContext, sizeof(CachedRel));
+	c->rel.store = store;
+	c->rel.store_id = ltg_store_id(store);
+	c->rel.logged = rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT;
+	c->node = rel->rd_node;
+	return &c->rel;
+}
+
+LightningRel *
+lightning_rel(Relation rel)
+{
+	CachedRel  *c = rel->rd_amcache;
+
+	if (likely(c != NULL && ltg_store_id(c->rel.store) == c->rel.store_id &&
+			   RelFileNodeEquals(c->node, rel->rd_node)))
+		return &c->rel;
+	return look_up(rel);
+}
+
+/* ---- row ids ---- */
+
+#define ROWID_CHUNK_MAX 1024
+#define ROWID_STORES_MAX 256
+
+/* Ids taken and not yet used, per store: survives relcache invalidations. */
+typedef struct RowIdChunk
+{
+	uint64		store_id;		/* hash key */
+	LtgStore   *store;
+	uint64		next;
+	uint32		left;
+	uint32		size;			/* of the last chunk */
+} RowIdChunk;
+
+static HTAB *chunks = NULL;
+static RowIdChunk *last_chunk = NULL;
+
+static void
+forget_chunks(void)
+{
+	if (chunks != NULL)
+		hash_destroy(chunks);
+	chunks = NULL;
+	last_chunk = NULL;
+}
+
+static RowIdChunk *
+get_chunk(LightningRel *lr)
+{
+	RowIdChunk *c;
+	bool		found;
+
+	if (likely(last_chunk != NULL && last_chunk->store_id == lr->store_id))
+		return last_chunk;
+
+	/* ids still in there are lost: there are plenty */
+	if (chunks != NULL && hash_get_num_entries(chunks) >= ROWID_STORES_MAX)
+		forget_chunks();
+	if (chunks == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(uint64);
+		ctl.entrysize = sizeof(RowIdChunk);
+		ctl.hcxt = TopMemoryContext;
+		chunks = hash_create("lightning row ids", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	c = hash_search(chunks, &lr->store_id, HASH_ENTER, &found);
+	if (!found)
+	{
+		c->next = 0;
+		c->left = 0;
+		c->size = 0;
+	}
+	c->store = lr->store;
+	last_chunk = c;
+	return c;
+}
+
+static uint64
+take_from_store(Relation rel, LtgStore *store, uint32 n)
+{
+	uint64		first;
+
+	if (ltg_store_next_rowid(store) + n > LIGHTNING_ROWID_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("table \"%s\" has used up its row ids", RelationGetRelationName(rel)),
+				 errhint("Rewrite the table, for instance with VACUUM FULL.")));
+	first = ltg_store_take_rowids(store, n);
+	return first;
+}
+
+uint64
+lightning_take_rowid(Relation rel)
+{
+	LightningRel *lr = lightning_rel(rel);
+	RowIdChunk *c = get_chunk(lr);
+
+	if (c->left == 0)
+	{
+		c->size = c->size == 0 ? 1 : Min(c->size * 2, ROWID_CHUNK_MAX);
+		c->next = take_from_store(rel, lr->store, c->size);
+		c->left = c->size;
+	}
+	c->left--;
+	return c->next++;
+}
+
+uint64
+lightning_take_rowids(Relation rel, uint32 n)
+{
+	LightningRel *lr = lightning_rel(rel);
+	RowIdChunk *c = get_chunk(lr);
+	uint64		first;
+
+	if (c->left < n)
+	{
+		/* better no gap: if nobody came between, the rest is extended */
+		if (c->left > 0 && ltg_store_return_rowids(lr->store, c->next, c->left))
+			c->left = 0;
+		if (c->left > 0)
+			return take_from_store(rel, lr->store, n);
+		c->next = take_from_store(rel, lr->store, n);
+		c->left = n;
+	}
+	first = c->next;
+	c->next += n;
+	c->left -= n;
+	return first;
+}
+
+/* At transaction end: what is left goes back if nobody took ids since. */
+void
+lightning_return_rowids(void)
+{
+	HASH_SEQ_STATUS scan;
+	RowIdChunk *c;
+
+	if (last_chunk == NULL)
+		return;
+	hash_seq_init(&scan, chunks);
+	while ((c = hash_seq_search(&scan)) != NULL)
+	{
+		if (c->left > 0 && ltg_store_id(c->store) == c->store_id &&
+			ltg_store_return_rowids(c->store, c->next, c->left))
+		{
+			c->left = 0;
+			c->size = 0;
+		}
+	}
+	last_chunk = NULL;
+}
+
+/* ---- temporary stores of this backend ---- */
+
+static LtgStoreKey *temp_stores = NULL;
+static int	temp_count = 0;
+static int	temp_max = 0;
+static bool temp_dropped = false;	/* some may have lost their files */
+
+static bool
+main_fork_missing(const LtgStoreKey *key, ForkNumber fork)
+{
+	RelFileNode node;
+	char	   *path;
+	struct stat st;
+	bool		missing;
+
+	node.spcNode = key->space;
+	node.dbNode = key->database;
+	node.relNode = key->relation;
+	path = relpathbackend(node, key->backend < 0 ? InvalidBackendId : key->backend, fork);
+	missing = lstat(path, &st) != 0 && errno == ENOENT;
+	pfree(path);
+	return missing;
+}
+
+void
+lightning_note_temp_drop(void)
+{
+	temp_dropped = true;
+}
+
+static void
+remember_temp(const LtgStoreKey *key)
+{
+	if (temp_count == temp_max)
+	{
+		int			max = temp_max == 0 ? 16 : temp_max * 2;
+
+		if (temp_stores == NULL)
+			temp_stores = MemoryContextAlloc(TopMemoryContext, max * sizeof(LtgStoreKey));
+		else
+			temp_stores = repalloc(temp_stores, max * sizeof(LtgStoreKey));
+		temp_max = max;
+	}
+	temp_stores[temp_count++] = *key;
+}
+
+/*
+ * Drop temporary stores whose files are gone.  Files go after the callbacks of
+ * the transaction that drops them, so this is one transaction late, which does
+ * not matter.
+ */
+static void
+drop_lost_temp_stores(void)
+{
+	LtgSession *s = lightning_session();
+	int			i,
+				n = 0;
+
+	for (i = 0; i < temp_count; i++)
+	{
+		if (!main_fork_missing(&temp_stores[i], MAIN_FORKNUM))
+			temp_stores[n++] = temp_stores[i];
+		else
+		{
+			LtgStatus	st;
+
+			ltg_ddl_pin(s);
+			st = ltg_store_drop(s, &temp_stores[i], ltg_next_unlogged_seq(s));
+			ltg_ddl_unpin(s);
+			if (st != LTG_OK)
+				ltg_clear_error(s);
+		}
+	}
+	temp_count = n;
+	temp_dropped = false;
+}
+
+/* ---- creating ---- */
+
+static void
+create_temp_store(LtgSession *s, const LtgStoreKey *key)
+{
+	LtgStore   *store;
+	LtgStatus	st;
+
+	if (temp_dropped)
+		drop_lost_temp_stores();
+	remember_temp(key);
+	temp_dropped = true;		/* an older one of this relation may go */
+	ltg_ddl_pin(s);
+	st = ltg_store_create(s, key, LTG_STORE_TEMP | LTG_STORE_KEEP_GRAVES,
+						  ltg_next_unlogged_seq(s), &store);
+	ltg_ddl_unpin(s);
+	lightning_report(s, st, NULL);
+}
+
+/* A record is written before the store is made: so that there be room. */
+static void
+check_metadata_room(LtgSession *s)
+{
+	LtgStats	stats;
+
+	ltg_stats(s, &stats);
+	if (stats.metadata_total > 0 && stats.metadata_total - stats.metadata_used < 32 * 1024)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("lightning is out of shared memory"),
+				 errhint("You might need to increase lightning.metadata_size.")));
+}
+
+void
+lightning_create_store(const RelFileNode *node, char persistence, BackendId backend)
+{
+	LtgSession *s = lightning_session();
+	LtgStoreKey key;
+	LtgStore   *store;
+	LtgSeq		stamp;
+	LtgStatus	st;
+	uint32		flags = LTG_STORE_KEEP_GRAVES;
+
+	lightning_store_key(node, backend, &key);
+	check_metadata_room(s);
+	if (persistence == RELPERSISTENCE_TEMP)
+	{
+		create_temp_store(s, &key);
+		return;
+	}
+	if (persistence == RELPERSISTENCE_UNLOGGED)
+		flags |= LTG_STORE_UNLOGGED;
+
+	(void) GetCurrentTransactionId();
+	for (;;)
+	{
+		ltg_ddl_pin(s);
+		if (lightning_gate_is_up())
+			break;
+		ltg_ddl_unpin(s);
+		lightning_gate_wait();
+	}
+	stamp = lightning_log_create_store(&key, flags);
+	st = ltg_store_create(s, &key, flags, stamp, &store);
+	ltg_ddl_unpin(s);
+	lightning_report(s, st, NULL);
+}
+
+/* ---- dropping ---- */
+
+/*
+ * Drop a store and log it.  Never throws and never waits for the gate: if it is
+ * not up, the sweep after the next start does this.
+ */
+static bool
+drop_store(LtgSession *s, const LtgStoreKey *key)
+{
+	LtgStatus	st;
+	LtgStore   *store;
+
+	if (ltg_store_find(s, key, &store) != LTG_OK)
+	{
+		ltg_clear_error(s);
+		return false;
+	}
+	ltg_ddl_pin(s);
+	if (!lightning_gate_is_up())
+	{
+		ltg_ddl_unpin(s);
+		return false;
+	}
+	st = ltg_store_drop(s, key, lightning_log_drop_store(key));
+	ltg_ddl_unpin(s);
+	if (st != LTG_OK)
+		ltg_clear_error(s);
+	return st == LTG_OK;
+}
+
+static void
+drop_stores(const RelFileNode *rels, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		LtgStoreKey key;
+
+		lightning_store_key(&rels[i], InvalidBackendId, &key);
+		(void) drop_store(lightning_session(), &key);
+	}
+}
+
+/* Relations that lose their storage when this transaction commits. */
+static RelFileNode *commit_drops = NULL;
+static int	commit_drop_count = 0;
+
+static void
+forget_commit_drops(void)
+{
+	if (commit_drops != NULL)
+		pfree(commit_drops);
+	commit_drops = NULL;
+	commit_drop_count = 0;
+}
+
+static void
+collect_commit_drops(void)
+{
+	MemoryContext old;
+
+	forget_commit_drops();
+	if (temp_dropped && temp_count > 0)
+		drop_lost_temp_stores();
+	if (RecoveryInProgress())
+		return;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	commit_drop_count = smgrGetPendingDeletes(true, &commit_drops);
+	MemoryContextSwitchTo(old);
+	if (commit_drop_count > 0)
+		(void) lightning_session();	/* may fail now, not later */
+}
+
+/* After the fact, nothing may be thrown. */
+static void
+drop_quietly(bool commit)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		if (commit)
+			drop_stores(commit_drops, commit_drop_count);
+		else
+		{
+			RelFileNode *rels;
+			int			n = smgrGetPendingDeletes(false, &rels);
+
+			drop_stores(rels, n);
+			if (rels != NULL)
+				pfree(rels);
+		}
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+void
+lightning_store_xact_callback(XactEvent event)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			collect_commit_drops();
+			break;
+		case XACT_EVENT_COMMIT:
+			if (commit_drop_count > 0)
+				drop_quietly(true);
+			forget_commit_drops();
+			break;
+		case XACT_EVENT_ABORT:
+			forget_commit_drops();
+			if (!RecoveryInProgress())
+				drop_quietly(false);
+			if (temp_count > 0)
+				temp_dropped = true;
+			break;
+		case XACT_EVENT_PREPARE:
+			forget_commit_drops();
+			break;
+		default:
+			break;
+	}
+}
+
+void
+lightning_store_subxact_callback(SubXactEvent event)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	if (!RecoveryInProgress())
+		drop_quietly(false);
+	if (temp_count > 0)
+		temp_dropped = true;
+}
+
+/* ---- all stores ---- */
+
+LtgStoreInfo *
+lightning_list_stores(LtgSession *s, uint32 *n)
+{
+	LtgStoreInfo *info;
+	uint32		max = 256;
+
+	for (;;)
+	{
+		info = palloc_extended((Size) max * sizeof(LtgStoreInfo), MCXT_ALLOC_HUGE);
+		*n = ltg_store_list(s, info, max);
+		if (*n <= max)
+			return info;
+		pfree(info);
+		max = *n + 64;
+	}
+}
+
+bool
+lightning_database_has_stores(Oid database)
+{
+	LtgStoreInfo *info;
+	uint32		n,
+				i;
+	bool		result = false;
+
+	info = lightning_list_stores(lightning_session(), &n);
+	for (i = 0; i < n && !result; i++)
+		result = info[i].key.database == database;
+	pfree(info);
+	return result;
+}
+
+void
+lightning_drop_database_stores(Oid database)
+{
+	LtgSession *s = lightning_session();
+	LtgStoreInfo *info;
+	uint32		n,
+				i;
+
+	info = lightning_list_stores(s, &n);
+	for (i = 0; i < n; i++)
+	{
+		if (info[i].key.database == database)
+			(void) drop_store(s, &info[i].key);
+	}
+	pfree(info);
+}
+
+/*
+ * The directory that would hold the relation's file is not there.  That means
+ * the file is gone for good only if the directory above is in order, or the
+ * tablespace itself has been dropped; not if a file system is not mounted.
+ */
+static bool
+directory_gone(const LtgStoreKey *key)
+{
+	char		path[MAXPGPATH];
+	struct stat st;
+
+	if (key->space == DEFAULTTABLESPACE_OID || key->space == GLOBALTABLESPACE_OID)
+		return lstat("base", &st) == 0;
+
+	snprintf(path, sizeof(path), "pg_tblspc/%u", key->space);
+	if (lstat(path, &st) != 0)
+		return errno == ENOENT && lstat("pg_tblspc", &st) == 0;
+	snprintf(path, sizeof(path), "pg_tblspc/%u/%s", key->space, TABLESPACE_VERSION_DIRECTORY);
+	return stat(path, &st) == 0;
+}
+
+static bool
+is_orphan(const LtgStoreInfo *info)
+{
+	char	   *dir;
+	struct stat st;
+	bool		there;
+	int			os_errno;
+
+	if (!main_fork_missing(&info->key, MAIN_FORKNUM))
+		return false;
+	/* during recovery unlogged relations have but an init fork */
+	if ((info->flags & LTG_STORE_UNLOGGED) != 0 && !main_fork_missing(&info->key, INIT_FORKNUM))
+		return false;
+
+	dir = GetDatabasePath(info->key.database, info->key.space);
+	there = stat(dir, &st) == 0;
+	os_errno = errno;
+	pfree(dir);
+	if (there)
+		return main_fork_missing(&info->key, MAIN_FORKNUM);
+	return os_errno == ENOENT && directory_gone(&info->key);
+}
+
+/*
+ * A relation's file exists before its store is created, and (on a standby) its
+ * creation is replayed before; so a missing file means the relation has gone.
+ * Not to be called before recovery has become consistent: until then, the
+ * manifest may be ahead of the files.
+ */
+uint32
+lightning_sweep_orphans(LtgSession *s)
+{
+	LtgStoreInfo *info;
+	uint32		n,
+				i,
+				dropped = 0;
+	bool		recovery = RecoveryInProgress();
+
+	if (recovery && GetXLogReplayRecPtr(NULL) < ltg_durable(s))
+		return 0;
+	if (!recovery && !lightning_gate_is_up())
+		return 0;
+
+	info = lightning_list_stores(s, &n);
+	for (i = 0; i < n; i++)
+	{
+		LtgStatus	st = LTG_OK;
+
+		if (!is_orphan(&info[i]))
+			continue;
+		if (info[i].key.backend >= 0)
+		{
+			ltg_ddl_pin(s);
+			st = ltg_store_drop(s, &info[i].key, ltg_next_unlogged_seq(s));
+			ltg_ddl_unpin(s);
+		}
+		else if (recovery)
+		{
+			ltg_ddl_pin(s);
+			st = ltg_store_drop(s, &info[i].key, GetXLogReplayRecPtr(NULL));
+			ltg_ddl_unpin(s);
+		}
+		else if (!drop_store(s, &info[i].key))
+			continue;
+		if (st == LTG_OK)
+			dropped++;
+		else
+			ltg_clear_error(s);
+	}
+	pfree(info);
+	if (dropped > 0)
+	{
+		pg_atomic_fetch_add_u64(&lightning_shared->orphans_dropped, dropped);
+		ereport(DEBUG1,
+				(errmsg_internal("lightning: dropped %u stores without a relation", dropped)));
+	}
+	return dropped;
+}
+
+/* At process exit: temporary stores go with their owner. */
+void
+lightning_drop_temp_stores(LtgSession *s)
+{
+	int			i;
+
+	for (i = 0; i < temp_count; i++)
+	{
+		LtgStatus	st;
+
+		ltg_ddl_pin(s);
+		st = ltg_store_drop(s, &temp_stores[i], ltg_next_unlogged_seq(s));
+		ltg_ddl_unpin(s);
+		if (st != LTG_OK)
+			ltg_clear_error(s);
+	}
+	temp_count = 0;
+}

@@ -1,0 +1,161 @@
+/*
+ * server.h
+ *	  What the files that run the engine inside the server share: shared
+ *	  state, port, gate, workers.  The access method needs only lightning.h.
+ */
+#ifndef LIGHTNING_SERVER_H
+#define LIGHTNING_SERVER_H
+
+#include "lightning.h"
+
+#include "catalog/pg_control.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+
+/* ---- shared state (shmem.c) ---- */
+
+/*
+ * The gate's states.  Writers go on only while it is UP, and look after they
+ * have pinned the active generation: whoever changes the state and then takes
+ * every pin once knows that all later writers have seen it.
+ */
+typedef enum LightningGateState
+{
+	LIGHTNING_GATE_DOWN,		/* not yet (recovery, start, single-user) */
+	LIGHTNING_GATE_UP,
+	LIGHTNING_GATE_CLOSED		/* shutting down: never up again */
+} LightningGateState;
+
+#define LIGHTNING_STOP_POINTS 8
+#define LIGHTNING_STOP_NAME 48
+
+typedef struct LightningStopPoint
+{
+	char		name[LIGHTNING_STOP_NAME];	/* "" = slot is free */
+	uint32		held;			/* processes waiting here now */
+	uint32		generation;		/* counts releases */
+} LightningStopPoint;
+
+/* Kinds of file operations that tests can let fail. */
+typedef enum LightningFaultOp
+{
+	LIGHTNING_FAULT_OPEN = 1 << 0,
+	LIGHTNING_FAULT_READ = 1 << 1,
+	LIGHTNING_FAULT_WRITE = 1 << 2,
+	LIGHTNING_FAULT_SYNC = 1 << 3,
+	LIGHTNING_FAULT_RENAME = 1 << 4,
+	LIGHTNING_FAULT_ANY = 31
+} LightningFaultOp;
+
+typedef struct LightningShared
+{
+	/* the engine's numbered locks */
+	LWLockPadded locks[LTG_LOCK_COUNT];
+
+	pg_atomic_uint32 gate_state;
+	pg_atomic_uint32 gate_clean;	/* CLOSED, and everything is in files */
+	pg_atomic_uint64 gate_done;		/* redo point flushed for, last */
+	pg_atomic_uint64 gate_flushes;
+	pg_atomic_uint64 files_removed;
+	ConditionVariable gate_cv;		/* the state has changed */
+	ConditionVariable room_cv;		/* a flush has ended */
+
+	slock_t		mutex;			/* the latches */
+	Latch	   *flusher_latch;	/* NULL: no flusher */
+	Latch	   *compactor_latch;
+
+	pg_atomic_uint64 flush_failures;
+	pg_atomic_uint64 compact_failures;
+	pg_atomic_uint64 orphans_dropped;
+	pg_atomic_uint64 room_waits;	/* writers that had to wait for room */
+
+	pg_atomic_uint64 wal_records;	/* written, all backends */
+	pg_atomic_uint64 wal_bytes;
+
+	/* tests only */
+	slock_t		stop_mutex;
+	pg_atomic_uint32 stop_armed;	/* number of names in use */
+	LightningStopPoint stop[LIGHTNING_STOP_POINTS];
+	pg_atomic_uint32 fault_ops;		/* LightningFaultOp mask, 0 = none */
+	pg_atomic_uint32 fault_left;	/* fails when it counts down to 0 */
+	int			fault_errno;
+	bool		fault_sticky;		/* keep failing */
+} LightningShared;
+
+extern LightningShared *lightning_shared;
+
+/* The live control file in shared memory; take ControlFileLock. */
+extern ControlFileData *lightning_control_file(void);
+
+/* ---- port_pg.c ---- */
+
+typedef struct LightningPort
+{
+	LtgPort		port;			/* first */
+	MemoryContext context;
+	ErrorData  *error;			/* when a call returned LTG_HOST_ERROR */
+	bool		plain_files;	/* no VFDs: in the postmaster */
+	bool		background;		/* a worker: absorbs barriers in long work */
+	volatile sig_atomic_t *stop;	/* a worker's shutdown flag, or NULL */
+	XLogRecPtr	replayed;		/* startup process: replay has got this far,
+								 * though it does not say so yet */
+} LightningPort;
+
+extern LightningPort *lightning_port_create(void);
+extern void lightning_port_free(LightningPort *port);
+
+/* ---- session.c ---- */
+
+/* The session's port: NULL if there is no session yet. */
+extern LightningPort *lightning_port(void);
+extern void lightning_session_init(void);	/* callbacks; from _PG_init */
+/* For the start in the postmaster, whose children must not inherit one. */
+extern void lightning_session_discard(void);
+
+/* ---- xid.c ---- */
+extern void lightning_forget_xid_reference(void);
+
+/* ---- admin.c, stoppoint.c ---- */
+extern LtgStatus lightning_flush_everything(LtgSession *s) LTG_MUST_CHECK;
+extern void lightning_publish_wal_usage(void);
+
+/* ---- gate.c ---- */
+
+extern PGDLLEXPORT void lightning_gate_main(Datum arg);
+/* At server start: D at which the gate was last closed; 0 if it was not. */
+extern XLogRecPtr lightning_read_closed_mark(void);
+/* Number of base backups in progress; 1 if it can't be told. */
+extern int	lightning_running_backups(void);
+/* Delete files that nothing needs: gate, and the flusher on a standby. */
+extern void lightning_remove_obsolete(LtgSession *s, XLogRecPtr *last_redo);
+/* Write all pins' holders out: they have seen whatever was set before. */
+extern void lightning_drain_writers(LtgSession *s);
+
+/* ---- worker.c ---- */
+
+extern PGDLLEXPORT void lightning_flusher_main(Datum arg);
+extern PGDLLEXPORT void lightning_compactor_main(Datum arg);
+/* True if the engine's status is one to wait and retry after (no space,
+ * interrupted); logs it once per kind, with s->err.  Never throws. */
+extern void lightning_log_failure(LtgSession *s, LtgStatus st, const char *what);
+
+/* ---- relation.c ---- */
+
+extern void lightning_store_xact_callback(XactEvent event);
+extern void lightning_store_subxact_callback(SubXactEvent event);
+/* Drop stores whose relations' files are gone; returns how many. */
+extern uint32 lightning_sweep_orphans(LtgSession *s);
+/* Drop all stores of a database: after DROP DATABASE. */
+extern void lightning_drop_database_stores(Oid database);
+extern bool lightning_database_has_stores(Oid database);
+/* Temporary stores of this backend may have lost their files. */
+extern void lightning_note_temp_drop(void);
+extern void lightning_drop_temp_stores(LtgSession *s);
+extern void lightning_return_rowids(void);
+/* All live stores, palloc'd. */
+extern LtgStoreInfo *lightning_list_stores(LtgSession *s, uint32 *n);
+
+#endif

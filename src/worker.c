@@ -1,0 +1,393 @@
+/*
+ * worker.c
+ *	  Background processes: the flusher and the compaction workers.
+ *
+ * The flusher writes full arenas to files and so makes room for writers; the
+ * gate (gate.c) flushes on its own account, for checkpoints.  On a standby the
+ * flusher runs from the moment the server is consistent, so that little is left
+ * to do when a checkpoint record is replayed, and it removes obsolete files,
+ * which on a primary the gate does.
+ *
+ * Failures (disk full, above all) are logged once per kind, and the work is
+ * tried again; writers that need room wait meanwhile, and can be cancelled.
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "server.h"
+
+#define FLUSHER_NAP_MS 1000
+#define COMPACTOR_NAP_MS 1000
+#define SWEEP_INTERVAL_MS 30000
+#define BACKOFF_MAX_MS 5000
+
+/* ---- failures ---- */
+
+static LtgStatus logged_status = LTG_OK;
+static int	logged_errno = 0;
+static TimestampTz logged_at = 0;
+
+static void
+log_failure_now(const LtgError *e, LtgStatus st, const char *what)
+{
+	LightningPort *port = lightning_port();
+	const char *detail = e->msg[0] != '\0' ? e->msg : ltg_status_name(st);
+
+	if (st == LTG_HOST_ERROR && port != NULL && port->error != NULL)
+		detail = port->error->message;
+	errno = e->os_errno;
+	if (st == LTG_NOSPACE)
+		ereport(WARNING,
+				(errcode(ERRCODE_DISK_FULL),
+				 errmsg("lightning failed at %s: %s \"%s\": %m", what, detail, e->file),
+				 errdetail("Writers wait when the memtable is full. It will be tried again."),
+				 errhint("Check free disk space.")));
+	else if (st == LTG_IO)
+		ereport(WARNING,
+				(errcode_for_file_access(),
+				 errmsg("lightning failed at %s: %s \"%s\": %m", what, detail, e->file),
+				 errdetail("It will be tried again.")));
+	else
+		ereport(WARNING,
+				(errcode(st == LTG_CORRUPT ? ERRCODE_DATA_CORRUPTED : ERRCODE_INTERNAL_ERROR),
+				 errmsg("lightning failed at %s: %s", what, detail),
+				 e->file[0] != '\0' ?
+				 errdetail("File \"%s\", offset %llu.", e->file,
+						   (unsigned long long) e->offset) : 0));
+}
+
+/* The same failure again is logged once a minute. */
+void
+lightning_log_failure(LtgSession *s, LtgStatus st, const char *what)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	TimestampTz now = GetCurrentTimestamp();
+	LtgError	e = s->err;
+
+	ltg_clear_error(s);
+	if (st == LTG_OK || st == LTG_BUSY || st == LTG_INTERRUPTED)
+		return;
+	if (st == logged_status && e.os_errno == logged_errno &&
+		!TimestampDifferenceExceeds(logged_at, now, 60 * 1000))
+		return;
+	logged_status = st;
+	logged_errno = e.os_errno;
+	logged_at = now;
+	PG_TRY();
+	{
+		log_failure_now(&e, st, what);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+static void
+log_recovered(const char *what)
+{
+	if (logged_status == LTG_OK)
+		return;
+	logged_status = LTG_OK;
+	ereport(LOG, (errmsg("lightning has resumed %s", what)));
+}
+
+/* ---- latches of the workers, and waking them ---- */
+
+static void
+set_latch_of(Latch **where)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&lightning_shared->mutex);
+	latch = *where;
+	SpinLockRelease(&lightning_shared->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+static void
+publish_latch(Latch **where, Latch *latch)
+{
+	SpinLockAcquire(&lightning_shared->mutex);
+	*where = latch;
+	SpinLockRelease(&lightning_shared->mutex);
+}
+
+static void
+retract_flusher(int code, Datum arg)
+{
+	publish_latch(&lightning_shared->flusher_latch, NULL);
+}
+
+static void
+retract_compactor(int code, Datum arg)
+{
+	SpinLockAcquire(&lightning_shared->mutex);
+	if (lightning_shared->compactor_latch == MyLatch)
+		lightning_shared->compactor_latch = NULL;
+	SpinLockRelease(&lightning_shared->mutex);
+}
+
+void
+lightning_wake_flusher(void)
+{
+	set_latch_of(&lightning_shared->flusher_latch);
+}
+
+/* ---- writers that wait for room ---- */
+
+/*
+ * All arenas are full.  The flusher frees one and broadcasts; the time-out is
+ * for the case that it is just being restarted.
+ */
+static void
+wait_for_room(LtgSession *s)
+{
+	bool		waited = false;
+
+	ConditionVariablePrepareToSleep(&lightning_shared->room_cv);
+	for (;;)
+	{
+		LtgStatus	st = ltg_make_room(s, false);
+
+		if (st != LTG_BUSY)
+		{
+			ConditionVariableCancelSleep();
+			lightning_report(s, st, NULL);
+			break;
+		}
+		if (!waited)
+			pg_atomic_fetch_add_u64(&lightning_shared->room_waits, 1);
+		waited = true;
+		lightning_wake_flusher();
+		(void) ConditionVariableTimedSleep(&lightning_shared->room_cv, 200, PG_WAIT_EXTENSION);
+	}
+}
+
+void
+lightning_make_room(LtgSession *s)
+{
+	LtgStatus	st = ltg_make_room(s, false);
+
+	if (st == LTG_OK)
+		lightning_wake_flusher();	/* a frozen generation waits */
+	else if (st == LTG_BUSY)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!IsUnderPostmaster)
+		{
+			LtgFlushResult result;
+
+			lightning_report(s, ltg_flush(s, &result), NULL);
+			return;
+		}
+		wait_for_room(s);
+	}
+	else
+		lightning_report(s, st, NULL);
+}
+
+/* ---- what the workers have in common ---- */
+
+static void
+start_worker(const char *name)
+{
+	/* between jobs and, through the port, within them */
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, SIG_IGN);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_appname(name);
+
+	(void) lightning_session();
+	lightning_port()->background = true;
+	lightning_port()->stop = &ShutdownRequestPending;
+}
+
+/* False when asked to go. */
+static bool
+nap(long timeout)
+{
+	if (timeout > 0 && !ShutdownRequestPending)
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
+						 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	return !ShutdownRequestPending;
+}
+
+/* Failing: exponential back-off; a failed fsync: recover from the log. */
+static long
+failed(LtgSession *s, LtgStatus st, const char *what, pg_atomic_uint64 *counter, long backoff)
+{
+	pg_atomic_fetch_add_u64(counter, 1);
+	lightning_log_failure(s, st, what);
+	if (st == LTG_POISONED)
+	{
+		ereport(LOG,
+				(errmsg("lightning cannot go on after a failed fsync"),
+				 errdetail("The server will restart and recover from the write-ahead log.")));
+		_exit(2);
+	}
+	return backoff == 0 ? 100 : Min(backoff * 2, BACKOFF_MAX_MS);
+}
+
+/* ---- the flusher ---- */
+
+/* Flush all that waits; returns the time to wait before trying again. */
+static long
+flush_waiting(LtgSession *s, long backoff)
+{
+	while (ltg_flush_needed(s) && !ShutdownRequestPending)
+	{
+		LtgFlushResult result;
+		LtgStatus	st = ltg_flush(s, &result);
+
+		if (st == LTG_INTERRUPTED || st == LTG_BUSY)
+		{
+			ltg_clear_error(s);
+			return 0;
+		}
+		if (st != LTG_OK)
+			return failed(s, st, "flushing", &lightning_shared->flush_failures, backoff);
+		ConditionVariableBroadcast(&lightning_shared->room_cv);
+		set_latch_of(&lightning_shared->compactor_latch);
+		if (!result.flushed)
+			break;
+		log_recovered("flushing");
+		CHECK_FOR_INTERRUPTS();
+	}
+	return 0;
+}
+
+static void
+do_chores(LtgSession *s, TimestampTz *last_sweep, XLogRecPtr *last_redo)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (*last_sweep == 0 || TimestampDifferenceExceeds(*last_sweep, now, SWEEP_INTERVAL_MS))
+	{
+		(void) lightning_sweep_orphans(s);
+		*last_sweep = now;
+	}
+	if (RecoveryInProgress())
+		lightning_remove_obsolete(s, last_redo);
+}
+
+void
+lightning_flusher_main(Datum arg)
+{
+	LtgSession *s;
+	MemoryContext work;
+	TimestampTz last_sweep = 0;
+	XLogRecPtr	last_redo = InvalidXLogRecPtr;
+	long		backoff = 0;
+
+	start_worker("lightning flusher");
+	s = lightning_session();
+	work = AllocSetContextCreate(TopMemoryContext, "lightning flusher", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(work);
+	publish_latch(&lightning_shared->flusher_latch, MyLatch);
+	before_shmem_exit(retract_flusher, (Datum) 0);
+
+	do
+	{
+		backoff = flush_waiting(s, backoff);
+		if (backoff == 0)
+			do_chores(s, &last_sweep, &last_redo);
+		MemoryContextReset(work);
+	} while (nap(backoff > 0 ? backoff : FLUSHER_NAP_MS));
+
+	/* the postmaster restarts us after exit code 1, unless it is stopping */
+	proc_exit(1);
+}
+
+/* ---- compaction ---- */
+
+void
+lightning_compactor_main(Datum arg)
+{
+	LtgSession *s;
+	char		name[64];
+	long		backoff = 0;
+
+	snprintf(name, sizeof(name), "lightning compaction worker %d", DatumGetInt32(arg));
+	start_worker(name);
+	s = lightning_session();
+	publish_latch(&lightning_shared->compactor_latch, MyLatch);
+	before_shmem_exit(retract_compactor, (Datum) 0);
+
+	do
+	{
+		LtgCompactResult result = {0};
+		LtgStatus	st;
+
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			st = ltg_compact(s, &result);
+		} while (st == LTG_OK && result.compacted && !ShutdownRequestPending);
+
+		if (st == LTG_OK || st == LTG_INTERRUPTED || st == LTG_BUSY)
+		{
+			ltg_clear_error(s);
+			if (st == LTG_OK && result.compacted)
+				log_recovered("compaction");
+			backoff = 0;
+		}
+		else
+			backoff = failed(s, st, "compaction", &lightning_shared->compact_failures, backoff);
+	} while (nap(backoff > 0 ? backoff : COMPACTOR_NAP_MS));
+
+	proc_exit(1);
+}
+
+void
+lightning_register_workers(void)
+{
+	BackgroundWorker worker;
+	int			i;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = 1;
+	strlcpy(worker.bgw_library_name, "lightning", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "lightning_flusher_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "lightning flusher", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "lightning flusher", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+
+	for (i = 1; i <= lightning_compaction_workers; i++)
+	{
+		worker.bgw_main_arg = Int32GetDatum(i);
+		strlcpy(worker.bgw_function_name, "lightning_compactor_main", BGW_MAXLEN);
+		snprintf(worker.bgw_name, BGW_MAXLEN, "lightning compaction worker %d", i);
+		snprintf(worker.bgw_type, BGW_MAXLEN, "lightning compaction worker %d", i);
+		RegisterBackgroundWorker(&worker);
+	}
+}

@@ -1,0 +1,130 @@
+/*
+ * xid.c
+ *	  Transaction ids in 64 bits, and what became of them.
+ *
+ * The commit log does not say whether a transaction is still running, and in
+ * recovery it can't be known: there, a transaction that is neither committed
+ * nor explicitly aborted counts as running.  Out of recovery, one that is not
+ * running and not committed has aborted, in a crash at the latest.
+ */
+#include "postgres.h"
+
+#include "access/clog.h"
+#include "access/subtrans.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "storage/procarray.h"
+
+#include "server.h"
+
+/* The next id some time ago; any id in use is within 2^31 of it. */
+static uint64 reference = 0;
+static uint32 reference_uses = 0;
+
+/* Every transaction below has ended (was so at some time). */
+static LtgXid ended_below = 0;
+
+static uint64
+next_xid(void)
+{
+	reference = U64FromFullTransactionId(ReadNextFullTransactionId());
+	reference_uses = 0;
+	return reference;
+}
+
+LtgXid
+lightning_widen_xid(TransactionId xid)
+{
+	uint64		wide;
+
+	if (unlikely(!TransactionIdIsNormal(xid)))
+		return (LtgXid) xid;
+
+	/*
+	 * Reading the counter takes a lock, so an older value is used for a
+	 * while.  It must not lag behind by billions, hence the refreshing.
+	 */
+	if (unlikely(reference == 0 || ++reference_uses >= 65536))
+		(void) next_xid();
+	wide = reference + (int64) (int32) (xid - (uint32) reference);
+	if (wide > reference)
+		reference = wide;
+	return wide;
+}
+
+/* Forget the cached counter value: at transaction end. */
+void
+lightning_forget_xid_reference(void)
+{
+	reference_uses = 65536;
+}
+
+LtgXid
+lightning_my_xid(void)
+{
+	return U64FromFullTransactionId(GetCurrentFullTransactionId());
+}
+
+LtgXid
+lightning_horizon(void)
+{
+	TransactionId oldest;
+	uint64		next;
+	LtgXid		wide;
+
+	/*
+	 * Before hot standby is active there is no telling who is running (and
+	 * nobody who would gain from settled versions).
+	 */
+	if (RecoveryInProgress() && !HotStandbyActive())
+		return 0;
+
+	oldest = GetOldestNonRemovableTransactionId(NULL);
+	next = next_xid();
+	wide = next + (int64) (int32) (oldest - (uint32) next);
+	if (wide > ended_below)
+		ended_below = wide;
+	return wide;
+}
+
+/* Recovery: what the commit log says, and no more. */
+static LtgXidStatus
+status_in_recovery(TransactionId xid)
+{
+	XLogRecPtr	lsn;
+
+	switch (TransactionIdGetStatus(xid, &lsn))
+	{
+		case TRANSACTION_STATUS_COMMITTED:
+			return LTG_XID_COMMITTED;
+		case TRANSACTION_STATUS_ABORTED:
+			return LTG_XID_ABORTED;
+		default:
+			/* a subtransaction's parent is just committing, at most */
+			return LTG_XID_IN_PROGRESS;
+	}
+}
+
+LtgXidStatus
+lightning_xid_status(LtgXid wide)
+{
+	TransactionId xid = (TransactionId) wide;
+
+	if (wide < FirstNormalTransactionId)
+		return LTG_XID_COMMITTED;
+	if (unlikely(TransactionIdPrecedes(xid, ShmemVariableCache->oldestClogXid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("could not access status of transaction %llu", (unsigned long long) wide),
+				 errdetail("The commit log has been truncated beyond it.")));
+
+	if (RecoveryInProgress())
+		return status_in_recovery(xid);
+
+	/* first whether it runs, then what became of it: see transam/README */
+	if (wide >= ended_below && TransactionIdIsInProgress(xid))
+		return LTG_XID_IN_PROGRESS;
+	return TransactionIdDidCommit(xid) ? LTG_XID_COMMITTED : LTG_XID_ABORTED;
+}
