@@ -1,0 +1,132 @@
+# Damaged, missing and foreign files: an error that names them, never a crash,
+# never a wrong row.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use Lightning;
+use File::Copy;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('damage', conf => "autovacuum = off\nrestart_after_crash = on\n");
+$node->start;
+$node->safe_psql('postgres', <<SQL);
+CREATE EXTENSION lightning;
+CREATE TABLE t (id int, b text) USING lightning;
+INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 3000) i;
+CREATE TABLE other (id int) USING lightning;
+INSERT INTO other SELECT generate_series(1, 1000);
+SELECT lightning_flush();
+SELECT lightning_compact('t');
+SELECT lightning_compact('other');
+CHECKPOINT;
+SQL
+my $dir = $node->data_dir . '/lightning';
+my $query = 'SELECT count(*), sum(id), md5(string_agg(b, chr(10) ORDER BY id)) FROM t';
+my $good = $node->safe_psql('postgres', $query);
+my $other = $node->safe_psql('postgres', 'SELECT count(*), sum(id) FROM other');
+$node->stop;
+
+# the file that holds t: the larger of the runs
+my ($file) = sort { -s $b <=> -s $a } glob("$dir/*.run");
+ok(defined $file && -s $file > 1000, 'a data file is there');
+copy($file, "$file.saved");
+my $size = -s $file;
+
+sub flip
+{
+	my ($offset) = @_;
+	open(my $f, '+<:raw', $file) or die $!;
+	seek($f, $offset, 0);
+	read($f, my $byte, 1);
+	seek($f, $offset, 0);
+	print $f chr(ord($byte) ^ 0x41);
+	close $f;
+	return;
+}
+
+# Start, look, stop: the right rows, or an error with the right SQLSTATE.
+sub outcome
+{
+	my ($what) = @_;
+	unless ($node->start(fail_ok => 1))
+	{
+		return 'refused to start';
+	}
+	my ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$query");
+	my ($rc2, $out2, $err2) = $node->psql('postgres', 'SELECT count(*), sum(id) FROM other');
+	my $alive = $node->psql('postgres', 'SELECT 1') == 0;
+	$node->stop;
+	return 'the server died' unless $alive;
+	return "wrong rows: $out" if $rc == 0 && $out ne $good;
+	return "wrong rows of the other table: $out2" if $rc2 == 0 && $out2 ne $other;
+	return "no SQLSTATE XX001: $err" if $rc != 0 && $err !~ /XX001/;
+	return "the error names no file: $err" if $rc != 0 && $err !~ /\Q@{[ substr($file, rindex($file, '/') + 1, 16) ]}\E/;
+	return $rc == 0 ? 'right' : 'detected';
+}
+
+is(outcome('undamaged'), 'right', 'undamaged');
+
+my %seen;
+for my $i (0 .. 11)
+{
+	my $offset = $i < 10 ? int($size * ($i + 0.5) / 10) : $i == 10 ? 0 : $size - 1;
+	flip($offset);
+	my $o = outcome("byte $offset");
+	like($o, qr/^(right|detected)$/, "a flipped bit at offset $offset: $o");
+	$seen{$o}++;
+	copy("$file.saved", $file);
+}
+cmp_ok($seen{detected} // 0, '>=', 8, 'flips are detected');
+
+truncate($file, int($size / 2));
+like(outcome('truncated'), qr/^detected$/, 'a truncated file is detected');
+copy("$file.saved", $file);
+
+unlink $file;
+like(outcome('missing'), qr/^detected$/, 'a missing file is detected');
+copy("$file.saved", $file);
+is(outcome('restored'), 'right', 'with the file back all rows are back');
+
+# the check names what is wrong
+flip(int($size / 3));
+$node->start;
+my $problems = $node->safe_psql('postgres', 'SELECT * FROM lightning_check_all()');
+like($problems, qr/checksum|corrupt|damaged/i, 'lightning_check_all() names a damaged block');
+$node->stop('immediate');
+copy("$file.saved", $file);
+
+# ---- a manifest of a later version is refused, not ignored ----
+my ($manifest) = reverse sort glob("$dir/*.manifest");
+copy($manifest, "$manifest.saved");
+open(my $f, '<:raw', $manifest) or die $!;
+local $/ = undef;
+my $bytes = <$f>;
+close $f;
+# every way to write a version lies in the first 32 bytes: damage them all
+open($f, '+<:raw', $manifest) or die $!;
+seek($f, 8, 0);
+print $f "\xff" x 8;
+close $f;
+my $o = outcome('damaged manifest');
+like($o, qr/^(right|detected|refused to start)$/, "a damaged manifest: $o");
+copy("$manifest.saved", $manifest);
+
+# ---- the whole directory gone: errors, never empty tables ----
+rename($dir, "$dir.away");
+if ($node->start(fail_ok => 1))
+{
+	my ($rc, $out, $err) = $node->psql('postgres', 'SELECT count(*) FROM t');
+	isnt($rc, 0, 'without the directory a table is an error, not empty');
+	$node->stop('immediate');
+}
+else
+{
+	pass('without the directory the server does not start');
+}
+system('rm', '-rf', $dir);
+rename("$dir.away", $dir);
+is(outcome('directory back'), 'right', 'with the directory back all rows are back');
+done_testing();
