@@ -303,6 +303,17 @@ unpin(LtgSession *s)
 	s->port->unlock(s->port, LTG_LOCK_PIN_0 + pin);
 }
 
+/* So that applying cannot fail for want of a list (M5). */
+static bool
+prepare_stores(LtgGeneration *g, const LtgWrite *w, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if ((i == 0 || w[i].store != w[i - 1].store) &&
+			!ltg_gen_prepare(g, ltg_store_id(w[i].store)))
+			return false;
+	return true;
+}
+
 LtgStatus
 ltg_reserve(LtgSession *s, const LtgWrite *w, uint32_t n)
 {
@@ -322,9 +333,10 @@ ltg_reserve(LtgSession *s, const LtgWrite *w, uint32_t n)
 	s->port->lock(s->port, LTG_LOCK_PIN_0 + pin, LTG_SHARED);
 	s->pinned = pin;
 	g = ltg_generations(s)->gen[0];
-	ctx->cursor = ltg_gen_reserve(g, need);
+	ctx->cursor = prepare_stores(g, w, n) ? ltg_gen_reserve(g, need) : 0;
 	if (LTG_LIKELY(ctx->cursor != 0))
 	{
+		ctx->reserved_end = ctx->cursor + need;
 		ctx->gen = g;
 		return LTG_OK;
 	}
@@ -349,11 +361,16 @@ ltg_apply(LtgSession *s, LtgWrite *w, uint32_t n, LtgSeq seq)
 		(void) ltg_mem_insert(ctx->gen, ltg_store_id(w[i].store), w[i].key, w[i].key_len,
 							  key_hash(&w[i]), &w[i].v, &ctx->cursor);
 	}
+	/* Versions of keys that were there already took less. */
+	ltg_gen_unreserve(ctx->gen, ctx->cursor, ctx->reserved_end);
 	unpin(s);
 }
 
 void
 ltg_cancel(LtgSession *s)
 {
+	LtgWriteCtx *ctx = ltg_ctx(s);
+
+	ltg_gen_unreserve(ctx->gen, ctx->cursor, ctx->reserved_end);
 	unpin(s);
 }

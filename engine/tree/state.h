@@ -17,7 +17,8 @@
 typedef struct LtgWriteCtx
 {
 	LtgGeneration *gen;			/* reserved in, while pinned */
-	uint64_t	cursor;
+	uint64_t	cursor;			/* next free byte of the reservation */
+	uint64_t	reserved_end;
 	uint64_t	busy_generation;	/* number of the one that had no room */
 	bool		meta;			/* this session holds LTG_LOCK_META */
 } LtgWriteCtx;
