@@ -34,6 +34,7 @@ my ($file) = sort { -s $b <=> -s $a } glob("$dir/*.run");
 ok(defined $file && -s $file > 1000, 'a data file is there');
 copy($file, "$file.saved");
 my $size = -s $file;
+my $name = substr($file, length($dir) + 1, 16);
 
 sub flip
 {
@@ -63,7 +64,7 @@ sub outcome
 	return "wrong rows: $out" if $rc == 0 && $out ne $good;
 	return "wrong rows of the other table: $out2" if $rc2 == 0 && $out2 ne $other;
 	return "no SQLSTATE XX001: $err" if $rc != 0 && $err !~ /XX001/;
-	return "the error names no file: $err" if $rc != 0 && $err !~ /\Q@{[ substr($file, rindex($file, '/') + 1, 16) ]}\E/;
+	return "the error names no file: $err" if $rc != 0 && index($err, $name) < 0;
 	return $rc == 0 ? 'right' : 'detected';
 }
 
