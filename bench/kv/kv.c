@@ -295,6 +295,7 @@ worker_main(void *arg)
 		w->histogram.count[bucket_of(end - start)]++;
 		start = end;
 	}
+	w->engine->thread_end(w->handle);
 	w->done = w->ops * (w->phase == BATCH ? BATCH_LEN : 1);
 	return NULL;
 }

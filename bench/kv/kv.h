@@ -33,6 +33,8 @@ typedef struct KvEngine
 	size_t		(*scan) (void *h, const uint8_t *key, int n);
 	/* let background work finish */
 	void		(*settle) (void *h);
+	/* give back what the calling thread keeps for itself */
+	void		(*thread_end) (void *h);
 	void		(*close) (void *h);
 } KvEngine;
 

@@ -124,6 +124,18 @@ lmdb_settle(void *h)
 }
 
 static void
+lmdb_thread_end(void *h)
+{
+	(void) h;
+	if (cursor != NULL)
+		mdb_cursor_close(cursor);
+	if (reader != NULL)
+		mdb_txn_abort(reader);
+	cursor = NULL;
+	reader = NULL;
+}
+
+static void
 lmdb_close(void *h)
 {
 	mdb_env_close(((Lmdb *) h)->env);
@@ -131,5 +143,6 @@ lmdb_close(void *h)
 }
 
 const KvEngine kv_lmdb = {
-	"lmdb", lmdb_open, lmdb_put, lmdb_put_batch, lmdb_get, lmdb_scan, lmdb_settle, lmdb_close
+	"lmdb", lmdb_open, lmdb_put, lmdb_put_batch, lmdb_get, lmdb_scan, lmdb_settle,
+	lmdb_thread_end, lmdb_close
 };

@@ -139,6 +139,12 @@ rocks_settle(void *h)
 }
 
 static void
+rocks_thread_end(void *h)
+{
+	(void) h;
+}
+
+static void
 rocks_close(void *h)
 {
 	Rocks	   *r = h;
@@ -148,5 +154,6 @@ rocks_close(void *h)
 }
 
 const KvEngine kv_rocksdb = {
-	"rocksdb", rocks_open, rocks_put, rocks_put_batch, rocks_get, rocks_scan, rocks_settle, rocks_close
+	"rocksdb", rocks_open, rocks_put, rocks_put_batch, rocks_get, rocks_scan, rocks_settle,
+	rocks_thread_end, rocks_close
 };
