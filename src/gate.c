@@ -377,6 +377,7 @@ flush_for(LtgSession *s, XLogRecPtr lsn, bool everything, int attempts)
 
 	for (i = 0; attempts == 0 || i < attempts; i++)
 	{
+		lightning_stop_point("gate:flush");
 		st = everything ? lightning_flush_everything(s) : LTG_OK;
 		if (st == LTG_OK)
 			st = ltg_flush_upto(s, lsn, &result);

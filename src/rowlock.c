@@ -508,6 +508,13 @@ lightning_rowlock_at_xact_end(void)
 	}
 }
 
+/* The prepared transaction goes on owning its entries (R2). */
+void
+lightning_rowlock_at_prepare(void)
+{
+	n_held = 0;
+}
+
 /*
  * Subtransactions are numbered in the order they start, so what an aborting
  * one and its committed children took has its number or a higher one.

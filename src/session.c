@@ -116,7 +116,10 @@ xact_callback(XactEvent event, void *arg)
 			lightning_forget_xid_reference();
 			lightning_publish_wal_usage();
 			lightning_return_rowids();
-			lightning_rowlock_at_xact_end();
+			if (event == XACT_EVENT_PREPARE)
+				lightning_rowlock_at_prepare();
+			else
+				lightning_rowlock_at_xact_end();
 			break;
 		default:
 			break;
