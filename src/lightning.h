@@ -166,16 +166,32 @@ extern LtgXid lightning_horizon(void);
 /* In recovery "not known" is in progress, see PG-FACTS. May ereport. */
 extern LtgXidStatus lightning_xid_status(LtgXid xid);
 
+#define LIGHTNING_KNOWN_XIDS 8
 typedef struct LightningSnapshot
 {
 	LtgSnapshot ltg;			/* first: handed to the engine */
 	Snapshot	pg;
+	MemoryContext context;		/* where error is kept */
 	ErrorData  *error;			/* when ltg.failed */
+	struct
+	{
+		LtgXid		xid;		/* 0: unused */
+		bool		visible;
+		LtgState	fate;
+	}			known[LIGHTNING_KNOWN_XIDS];	/* fates of other transactions */
 } LightningSnapshot;
 /* MVCC snapshots (incl. imported, standby): ready for ltg_get and scans. */
 extern void lightning_snapshot_init(LightningSnapshot *ls, Snapshot snap);
-/* How one version looks to any kind of snapshot (MVCC, Self, Any, Dirty,
- * NonVacuumable): used with raw reads. For Dirty fills snap->xmin/xmax/token. */
+/* After a read that returned LTG_HOST_ERROR: throws what judge() met, if it
+ * was judge(). */
+extern void lightning_snapshot_rethrow(LightningSnapshot *ls);
+/*
+ * Does the snapshot see what this version's writer wrote?  For any kind of
+ * snapshot (MVCC, Self, Any, Dirty, NonVacuumable).  The version may still be
+ * hidden by a newer one of its key that the snapshot sees too.  *fate learns
+ * COMMITTED or ABORTED.  Dirty: an open transaction of others is seen, and
+ * snap->xmin is set.
+ */
 extern bool lightning_version_visible(const LtgVersion *v, Snapshot snap, LtgState *fate);
 
 /* ---- row.c: row <-> payload ---- */
@@ -199,13 +215,17 @@ typedef struct LightningSlot
 	uint32		payload_len;
 	uint32		off;			/* deforming progress */
 	bool		slow;
-	TransactionId xmin;			/* system columns */
+	TransactionId xmin;			/* system columns; tuple_insert and tuple_update
+								 * set them in slots of this class, so that
+								 * RETURNING can show them */
 	TransactionId xmax;
 	CommandId	cid;
-	uint8	   *owned;			/* materialised copy, in tts_mcxt */
+	uint8	   *owned;			/* buffer for copies, in tts_mcxt, kept when the
+								 * slot is cleared */
+	uint32		owned_size;
 } LightningSlot;
 /* Make the slot show a stored version.  The payload must outlive the slot's
- * content unless copy is true. */
+ * content unless copy is true.  rel is only asked for its OID. */
 extern void lightning_slot_store(TupleTableSlot *slot, Relation rel, uint64 rowid,
 								 const LtgVersion *v, bool copy);
 

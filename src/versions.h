@@ -1,0 +1,74 @@
+/*
+ * versions.h
+ *	  Reading all versions of keys: for snapshots other than MVCC, for the
+ *	  maintenance commands, and for serializable transactions.
+ */
+#ifndef LIGHTNING_VERSIONS_H
+#define LIGHTNING_VERSIONS_H
+
+#include "lightning.h"
+
+/* The versions of one key, newest first, valid until the next call. */
+typedef struct LightningVersions
+{
+	uint64		rowid;
+	int			n;
+	LtgVersion *v;
+
+	/* private */
+	int			max;
+	bool		failed;			/* out of memory while collecting */
+	uint8	   *bytes;			/* copies of payloads */
+	Size		bytes_size;
+	Size		bytes_used;
+	MemoryContext context;
+} LightningVersions;
+
+extern void lightning_versions_init(LightningVersions *kv);	/* in CurrentMemoryContext */
+extern void lightning_versions_free(LightningVersions *kv);
+
+/*
+ * All versions of one row down to the newest settled one; n = 0 when there is
+ * nothing.  With latest_only, down to the newest committed one.
+ */
+extern void lightning_versions_get(Relation rel, uint64 rowid, bool latest_only,
+								   LightningVersions *kv);
+
+/* The same for every row of a range, in the order of row ids. */
+typedef struct LightningVersionScan LightningVersionScan;
+
+extern LightningVersionScan *lightning_versions_open(Relation rel, uint64 lo, uint64 hi,
+													 bool backward);
+extern void lightning_versions_restart(LightningVersionScan *scan, uint64 lo, uint64 hi,
+									   bool backward);
+/* NULL at the end. */
+extern LightningVersions *lightning_versions_next(LightningVersionScan *scan);
+extern void lightning_versions_close(LightningVersionScan *scan);
+
+/* snapshot.c */
+extern LtgState lightning_version_fate(const LtgVersion *v, bool *mine);
+/*
+ * What the snapshot sees of a row, given its versions (ABORTED ones may be
+ * among them): index of the visible PUT, or -1.  Dirty: fills snap->xmin, xmax
+ * and speculativeToken as HeapTupleSatisfiesDirty does.
+ */
+extern int	lightning_pick_version(Relation rel, const LightningVersions *kv, Snapshot snap);
+extern bool lightning_versions_dead(Relation rel, const LtgVersion *v, int n);
+
+/*
+ * A serializable transaction reads this row: note the writers whose versions
+ * it does not see.  picked as lightning_pick_version returned it.
+ */
+extern void lightning_check_conflict_out(Relation rel, Snapshot snap, const LightningVersions *kv);
+
+/* Engine scans freed with a memory context, whatever happens to their owner. */
+typedef struct LightningScanGuard
+{
+	LtgScan    *scan;			/* closed when the context goes, unless NULL */
+	MemoryContextCallback callback;
+} LightningScanGuard;
+
+/* In CurrentMemoryContext. */
+extern LightningScanGuard *lightning_guard_create(void);
+
+#endif
