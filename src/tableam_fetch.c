@@ -1,0 +1,353 @@
+/*
+ * tableam_fetch.c
+ *	  Reading single rows: by index entry, by TID; and telling index access
+ *	  methods which of their entries are dead.
+ *
+ * A TID the executor holds names one version of a row: its tag must be that of
+ * the version found (SnapshotAny), or of the one that is visible (others).
+ * Index entries name a row and always have tag 0.
+ *
+ * index_fetch_tuple and index_delete_tuples are called with an index page
+ * locked: they look at no catalog and at no index, and wait for nobody.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/predicate.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "lightning.h"
+#include "scan.h"
+#include "versions.h"
+
+/* Rows longer than this do not keep their buffer. */
+#define ROW_BUFFER_KEEP (64 * 1024)
+
+typedef struct LightningFetchData
+{
+	IndexFetchTableData base;	/* first */
+	bool		fast;			/* MVCC, and not serializable */
+	bool		serializable;
+	LightningSnapshot snap;
+	LightningVersions kv;
+} LightningFetchData;
+
+/*
+ * The engine's copy of the row read last.  Every caller copies it into a slot
+ * at once, so one per process does.
+ */
+static LtgRow row_buffer;
+
+/* For reads outside of index scans; emptied by every use. */
+static LightningVersions *
+scratch_versions(void)
+{
+	static LightningVersions kv;
+
+	if (kv.v == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		lightning_versions_init(&kv);
+		MemoryContextSwitchTo(old);
+	}
+	return &kv;
+}
+
+bool
+lightning_get_row(Relation rel, uint64 rowid, LightningSnapshot *snap, TupleTableSlot *slot)
+{
+	LtgSession *s = lightning_session();
+	uint8		key[LIGHTNING_KEY_LEN];
+	LtgStatus	st;
+
+	lightning_rowid_key(key, rowid);
+	st = ltg_get(s, lightning_rel(rel)->store, key, LIGHTNING_KEY_LEN, &snap->ltg, &row_buffer);
+	if (st == LTG_NOT_FOUND)
+		return false;
+	if (unlikely(st != LTG_OK))
+	{
+		if (snap->ltg.failed)
+		{
+			ltg_clear_error(s);
+			lightning_snapshot_rethrow(snap);
+		}
+		lightning_report(s, st, rel);
+	}
+	lightning_slot_store(slot, rel, rowid, &row_buffer.v, true);
+	if (unlikely(row_buffer.cap > ROW_BUFFER_KEEP))
+		ltg_row_free(s, &row_buffer);
+	return true;
+}
+
+/* ---- index scans ---- */
+
+struct IndexFetchTableData *
+lightning_index_fetch_begin(Relation rel)
+{
+	LightningFetchData *fetch = palloc0(sizeof(LightningFetchData));
+
+	fetch->base.rel = rel;
+	lightning_versions_init(&fetch->kv);
+	return &fetch->base;
+}
+
+void
+lightning_index_fetch_reset(struct IndexFetchTableData *data)
+{
+	/* nothing is held between fetches */
+}
+
+void
+lightning_index_fetch_end(struct IndexFetchTableData *data)
+{
+	LightningFetchData *fetch = (LightningFetchData *) data;
+
+	lightning_versions_free(&fetch->kv);
+	pfree(fetch);
+}
+
+static void
+choose_mode(LightningFetchData *fetch, Snapshot snapshot)
+{
+	fetch->serializable = IsMVCCSnapshot(snapshot) &&
+		CheckForSerializableConflictOutNeeded(fetch->base.rel, snapshot);
+	fetch->fast = IsMVCCSnapshot(snapshot) && !fetch->serializable;
+	if (fetch->fast)
+		lightning_snapshot_init(&fetch->snap, snapshot);
+	fetch->snap.pg = snapshot;
+}
+
+bool
+lightning_index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snapshot,
+							TupleTableSlot *slot, bool *call_again, bool *all_dead)
+{
+	LightningFetchData *fetch = (LightningFetchData *) data;
+	Relation	rel = data->rel;
+	uint64		rowid = lightning_tid_rowid(tid);
+	int			i;
+
+	*call_again = false;
+	if (all_dead != NULL)
+		*all_dead = false;
+	if (unlikely(fetch->snap.pg != snapshot))
+		choose_mode(fetch, snapshot);
+
+	if (fetch->fast && lightning_get_row(rel, rowid, &fetch->snap, slot))
+	{
+		*tid = slot->tts_tid;
+		return true;
+	}
+	if (fetch->fast)
+	{
+		/* nothing to see here: for this snapshot only, or for ever? */
+		if (all_dead != NULL)
+		{
+			lightning_versions_get(rel, rowid, true, &fetch->kv);
+			*all_dead = lightning_versions_dead(rel, fetch->kv.v, fetch->kv.n);
+		}
+		return false;
+	}
+
+	lightning_versions_get(rel, rowid, false, &fetch->kv);
+	if (fetch->serializable)
+		lightning_check_conflict_out(rel, snapshot, &fetch->kv);
+	i = lightning_pick_version(rel, &fetch->kv, snapshot);
+	if (i < 0)
+	{
+		if (all_dead != NULL)
+			*all_dead = lightning_versions_dead(rel, fetch->kv.v, fetch->kv.n);
+		return false;
+	}
+	if (fetch->serializable)
+	{
+		ItemPointerData plain;
+
+		lightning_set_tid(&plain, rowid, 0);
+		PredicateLockTID(rel, &plain, snapshot, (TransactionId) fetch->kv.v[i].xid);
+	}
+	lightning_slot_store(slot, rel, rowid, &fetch->kv.v[i], true);
+	*tid = slot->tts_tid;
+	return true;
+}
+
+/* ---- by TID ---- */
+
+/* The version with this tag: the newest one, and rather one that is not aborted. */
+static int
+version_with_tag(const LightningVersions *kv, uint8 tag)
+{
+	int			aborted = -1;
+	bool		mine;
+
+	for (int i = 0; i < kv->n; i++)
+	{
+		if (kv->v[i].kind != LTG_PUT || kv->v[i].tag != tag)
+			continue;
+		if (lightning_version_fate(&kv->v[i], &mine) != LTG_ABORTED)
+			return i;
+		if (aborted < 0)
+			aborted = i;
+	}
+	return aborted;
+}
+
+bool
+lightning_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
+{
+	LightningVersions *kv = scratch_versions();
+	uint64		rowid;
+	int			i;
+
+	if (!lightning_tid_valid(tid))
+		return false;
+	rowid = lightning_tid_rowid(tid);
+	if (IsMVCCSnapshot(snapshot) && !CheckForSerializableConflictOutNeeded(rel, snapshot))
+	{
+		LightningSnapshot snap;
+
+		lightning_snapshot_init(&snap, snapshot);
+		if (!lightning_get_row(rel, rowid, &snap, slot))
+			return false;
+		if (!ItemPointerEquals(&slot->tts_tid, tid))
+		{
+			ExecClearTuple(slot);
+			return false;
+		}
+		return true;
+	}
+
+	lightning_versions_get(rel, rowid, false, kv);
+	if (snapshot->snapshot_type == SNAPSHOT_ANY)
+		i = version_with_tag(kv, lightning_tid_tag(tid));
+	else
+	{
+		if (IsMVCCSnapshot(snapshot))
+			lightning_check_conflict_out(rel, snapshot, kv);
+		i = lightning_pick_version(rel, kv, snapshot);
+		if (i >= 0 && kv->v[i].tag != lightning_tid_tag(tid))
+			i = -1;
+	}
+	if (i < 0)
+		return false;
+	if (IsMVCCSnapshot(snapshot))
+	{
+		ItemPointerData plain;
+
+		lightning_set_tid(&plain, rowid, 0);
+		PredicateLockTID(rel, &plain, snapshot, (TransactionId) kv->v[i].xid);
+	}
+	lightning_slot_store(slot, rel, rowid, &kv->v[i], true);
+	return true;
+}
+
+bool
+lightning_tuple_tid_valid(TableScanDesc scan, ItemPointer tid)
+{
+	return lightning_tid_valid(tid) &&
+		lightning_tid_rowid(tid) < ltg_store_next_rowid(lightning_rel(scan->rs_rd)->store);
+}
+
+/*
+ * The newest version the snapshot sees of the row that *tid names, followed
+ * from one row id to the next where updates moved it.
+ */
+void
+lightning_get_latest_tid(TableScanDesc scan, ItemPointer tid)
+{
+	LightningVersions *kv = scratch_versions();
+	Snapshot	snapshot = scan->rs_snapshot;
+	uint64		rowid = lightning_tid_rowid(tid);
+
+	for (;;)
+	{
+		int			i;
+		LtgState	fate;
+
+		CHECK_FOR_INTERRUPTS();
+		lightning_versions_get(scan->rs_rd, rowid, false, kv);
+		for (i = 0; i < kv->n; i++)
+		{
+			if (lightning_version_visible(&kv->v[i], snapshot, &fate) && fate != LTG_ABORTED)
+				break;
+		}
+		if (i == kv->n)
+			return;
+		if (kv->v[i].kind == LTG_PUT)
+		{
+			lightning_set_tid(tid, rowid, kv->v[i].tag);
+			return;
+		}
+		if (kv->v[i].kind != LTG_DELETE || kv->v[i].aux == LTG_AUX_NONE ||
+			kv->v[i].aux == LTG_AUX_OTHER_PARTITION)
+			return;
+		Assert(kv->v[i].aux > rowid);
+		rowid = kv->v[i].aux;
+	}
+}
+
+bool
+lightning_tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+{
+	LightningVersions *kv = scratch_versions();
+	int			i;
+
+	if (!lightning_tid_valid(&slot->tts_tid))
+		return false;
+	lightning_versions_get(rel, lightning_tid_rowid(&slot->tts_tid), false, kv);
+	i = lightning_pick_version(rel, kv, snapshot);
+	return i >= 0 && kv->v[i].tag == lightning_tid_tag(&slot->tts_tid);
+}
+
+/* ---- which index entries are dead ---- */
+
+/*
+ * Note the newest transaction whose removal of a row made its entries dead: a
+ * standby must not go on using snapshots that still see it.
+ */
+static void
+advance_horizon(const LightningVersions *kv, TransactionId *horizon)
+{
+	for (int i = 0; i < kv->n; i++)
+	{
+		TransactionId xid = (TransactionId) kv->v[i].xid;
+		bool		mine;
+
+		if (!TransactionIdIsNormal(xid) ||
+			lightning_version_fate(&kv->v[i], &mine) == LTG_ABORTED)
+			continue;
+		if (!TransactionIdIsValid(*horizon) || TransactionIdFollows(xid, *horizon))
+			*horizon = xid;
+		return;					/* newest first */
+	}
+}
+
+TransactionId
+lightning_index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate)
+{
+	LightningVersions *kv = scratch_versions();
+	TransactionId horizon = InvalidTransactionId;
+	int			kept = 0;
+
+	for (int i = 0; i < delstate->ndeltids; i++)
+	{
+		TM_IndexDelete *deltid = &delstate->deltids[i];
+		TM_IndexStatus *status = &delstate->status[deltid->id];
+
+		lightning_versions_get(rel, lightning_tid_rowid(&deltid->tid), false, kv);
+		if (!status->knowndeletable)
+			status->knowndeletable = lightning_versions_dead(rel, kv->v, kv->n);
+		if (status->knowndeletable)
+			advance_horizon(kv, &horizon);
+		else if (delstate->bottomup)
+			continue;			/* entries a bottom-up pass need not hear of */
+		delstate->deltids[kept++] = *deltid;
+	}
+	delstate->ndeltids = kept;
+	return horizon;
+}
