@@ -90,4 +90,7 @@ extern bool lightning_scan_row(LightningScanDesc scan, bool backward, uint64 *ro
 extern bool lightning_get_row(Relation rel, uint64 rowid, LightningSnapshot *snap,
 							  TupleTableSlot *slot);
 
+/* Rows in the table, as far as the engine's counters tell (cost.c). */
+extern double lightning_estimate_rows(const LtgStoreInfo *info);
+
 #endif

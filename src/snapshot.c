@@ -412,3 +412,73 @@ lightning_check_conflict_out(Relation rel, Snapshot snap, const LightningVersion
 		CheckForSerializableConflictOut(rel, xid, snap);
 	}
 }
+
+void
+lightning_classify_row(const LightningVersions *kv, LtgXid oldest, LightningRowState *st)
+{
+	const LtgVersion *v = kv->v;
+	LtgState	top_fate;
+	LtgState	fate;
+	bool		mine;
+
+	memset(st, 0, sizeof(*st));
+	st->newest = st->base = st->top = -1;
+	st->status = LIGHTNING_ROW_NEVER;
+
+	st->top = next_valid(v, kv->n, 0, &top_fate, &st->mine);
+	if (st->top == kv->n)
+	{
+		st->top = -1;
+		return;
+	}
+	fate = top_fate;
+	for (int i = st->top; i < kv->n; i = next_valid(v, kv->n, i + 1, &fate, &mine))
+	{
+		if (v[i].kind != LTG_PUT)
+		{
+			if (i > st->top)
+				break;			/* under an older tombstone: another life */
+			continue;
+		}
+		if (st->newest >= 0)
+		{
+			st->base = i;
+			break;
+		}
+		st->newest = i;
+		st->base_needed = fate != LTG_SETTLED &&
+			!(fate == LTG_COMMITTED && v[i].xid < oldest);
+	}
+	st->base_needed = st->base_needed && st->base >= 0;
+
+	if (v[st->top].kind == LTG_GONE || (v[st->top].kind != LTG_PUT && st->newest < 0))
+	{
+		/* a tombstone that hides nothing; open ones count as dead later */
+		if (v[st->top].kind == LTG_GONE || top_fate != LTG_UNRESOLVED)
+			st->status = LIGHTNING_ROW_DEAD;
+		else
+		{
+			st->status = LIGHTNING_ROW_DELETE_IN_PROGRESS;
+			st->xid = (TransactionId) v[st->top].xid;
+		}
+		if (top_fate == LTG_COMMITTED && v[st->top].kind != LTG_GONE && v[st->top].xid >= oldest)
+			st->status = LIGHTNING_ROW_RECENTLY_DEAD;
+		return;
+	}
+	if (top_fate == LTG_UNRESOLVED)
+	{
+		st->xid = (TransactionId) v[st->top].xid;
+		if (v[st->top].kind == LTG_DELETE)
+			st->status = LIGHTNING_ROW_DELETE_IN_PROGRESS;
+		else if (st->base >= 0)
+			st->status = LIGHTNING_ROW_UPDATE_IN_PROGRESS;
+		else
+			st->status = LIGHTNING_ROW_INSERT_IN_PROGRESS;
+	}
+	else if (v[st->top].kind == LTG_PUT)
+		st->status = LIGHTNING_ROW_LIVE;
+	else if (top_fate == LTG_SETTLED || v[st->top].xid < oldest)
+		st->status = LIGHTNING_ROW_DEAD;
+	else
+		st->status = LIGHTNING_ROW_RECENTLY_DEAD;
+}

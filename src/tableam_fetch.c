@@ -308,45 +308,64 @@ lightning_tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot 
 
 /*
  * Note the newest transaction whose removal of a row made its entries dead: a
- * standby must not go on using snapshots that still see it.
+ * standby must not go on using snapshots that still see it.  Of a settled
+ * tombstone only that much is known: its writer is older than every snapshot.
  */
 static void
 advance_horizon(const LightningVersions *kv, TransactionId *horizon)
 {
 	for (int i = 0; i < kv->n; i++)
 	{
-		TransactionId xid = (TransactionId) kv->v[i].xid;
+		const LtgVersion *v = &kv->v[i];
+		TransactionId xid = (TransactionId) v->xid;
 		bool		mine;
 
-		if (!TransactionIdIsNormal(xid) ||
-			lightning_version_fate(&kv->v[i], &mine) == LTG_ABORTED)
+		if (v->kind == LTG_GONE || lightning_version_fate(v, &mine) == LTG_ABORTED)
 			continue;
-		if (!TransactionIdIsValid(*horizon) || TransactionIdFollows(xid, *horizon))
+		if (v->state == LTG_SETTLED)
+		{
+			xid = (TransactionId) lightning_horizon();
+			TransactionIdRetreat(xid);
+		}
+		if (TransactionIdIsNormal(xid) &&
+			(!TransactionIdIsValid(*horizon) || TransactionIdFollows(xid, *horizon)))
 			*horizon = xid;
 		return;					/* newest first */
 	}
 }
 
+/*
+ * Which of the entries are dead.  A bottom-up pass offers everything on a page
+ * on the chance that something is: there only the likely ones are looked at,
+ * and no more than needed.
+ */
 TransactionId
 lightning_index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate)
 {
 	LightningVersions *kv = scratch_versions();
 	TransactionId horizon = InvalidTransactionId;
+	int			freed = 0;
 	int			kept = 0;
 
 	for (int i = 0; i < delstate->ndeltids; i++)
 	{
-		TM_IndexDelete *deltid = &delstate->deltids[i];
-		TM_IndexStatus *status = &delstate->status[deltid->id];
+		TM_IndexDelete deltid = delstate->deltids[i];
+		TM_IndexStatus *status = &delstate->status[deltid.id];
 
-		lightning_versions_get(rel, lightning_tid_rowid(&deltid->tid), false, kv);
+		if (delstate->bottomup &&
+			(!status->promising || freed >= delstate->bottomupfreespace))
+			continue;
+		lightning_versions_get(rel, lightning_tid_rowid(&deltid.tid), false, kv);
 		if (!status->knowndeletable)
 			status->knowndeletable = lightning_versions_dead(rel, kv->v, kv->n);
 		if (status->knowndeletable)
+		{
 			advance_horizon(kv, &horizon);
+			freed += status->freespace;
+		}
 		else if (delstate->bottomup)
-			continue;			/* entries a bottom-up pass need not hear of */
-		delstate->deltids[kept++] = *deltid;
+			continue;
+		delstate->deltids[kept++] = deltid;
 	}
 	delstate->ndeltids = kept;
 	return horizon;

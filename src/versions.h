@@ -56,6 +56,35 @@ extern int	lightning_pick_version(Relation rel, const LightningVersions *kv, Sna
 extern bool lightning_versions_dead(Relation rel, const LtgVersion *v, int n);
 
 /*
+ * A row as maintenance commands see it, after HeapTupleSatisfiesVacuum.  oldest:
+ * what committed before it is seen by everybody.
+ */
+typedef enum LightningRowStatus
+{
+	LIGHTNING_ROW_NEVER,		/* nothing but aborted versions */
+	LIGHTNING_ROW_DEAD,			/* deleted, and nobody needs it */
+	LIGHTNING_ROW_LIVE,
+	LIGHTNING_ROW_RECENTLY_DEAD,
+	LIGHTNING_ROW_INSERT_IN_PROGRESS,
+	LIGHTNING_ROW_UPDATE_IN_PROGRESS,	/* in place */
+	LIGHTNING_ROW_DELETE_IN_PROGRESS
+} LightningRowStatus;
+
+typedef struct LightningRowState
+{
+	LightningRowStatus status;
+	bool		mine;			/* in progress: by my own transaction */
+	TransactionId xid;			/* in progress: whose */
+	int			top;			/* newest version that is not aborted, or -1 */
+	int			newest;			/* newest PUT that is not aborted, or -1 */
+	int			base;			/* the one under newest, or -1 */
+	bool		base_needed;	/* somebody may still see base */
+} LightningRowState;
+
+extern void lightning_classify_row(const LightningVersions *kv, LtgXid oldest,
+								   LightningRowState *st);
+
+/*
  * A serializable transaction reads this row: note the writers whose versions
  * it does not see.  picked as lightning_pick_version returned it.
  */
