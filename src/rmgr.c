@@ -17,10 +17,12 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogreader.h"
+#include "access/xlogutils.h"
 #include "catalog/pg_tablespace_d.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "port/pg_crc32c.h"
+#include "storage/standby.h"
 #include "utils/memutils.h"
 
 #include "modify.h"
@@ -105,6 +107,8 @@ kind_name(uint8 info)
 			return "TRUNCATE_STORE";
 		case XLOG_LIGHTNING_RAW:
 			return "RAW";
+		case XLOG_LIGHTNING_REMOVED:
+			return "REMOVED";
 	}
 	return NULL;
 }
@@ -490,6 +494,26 @@ redo_store(LtgSession *s, Reading *r)
 	lightning_report(s, st, NULL);
 }
 
+/*
+ * Row versions stay on a standby for as long as its own queries need them, but
+ * index entries go when the primary removes them.
+ */
+static void
+redo_removed(Reading *r)
+{
+	TransactionId newest = (TransactionId) read_varint(r);
+	RelFileNode node;
+
+	if (r->bad)
+		damaged_record(r);
+	if (!InHotStandby)
+		return;
+	node.spcNode = r->key.space;
+	node.dbNode = r->key.database;
+	node.relNode = r->key.relation;
+	ResolveRecoveryConflictWithSnapshot(newest, node);
+}
+
 static void
 redo_one(XLogReaderState *record)
 {
@@ -498,13 +522,18 @@ redo_one(XLogReaderState *record)
 	LtgXid		wide = 0;
 	Reading		r;
 
+	start_reading(&r, record);
+	if (r.bad)
+		damaged_record(&r);
+	if (r.info == XLOG_LIGHTNING_REMOVED)
+	{
+		redo_removed(&r);
+		return;
+	}
 	if (record->EndRecPtr <= ltg_durable(s))
 		return;					/* the files have it */
 	if (TransactionIdIsValid(xid))
 		wide = lightning_widen_xid(xid);
-	start_reading(&r, record);
-	if (r.bad)
-		damaged_record(&r);
 	switch (r.info)
 	{
 		case XLOG_LIGHTNING_INSERT:
@@ -654,6 +683,8 @@ lightning_desc(StringInfo buf, XLogReaderState *record)
 	appendStringInfo(buf, "store %u/%u/%u", r.key.space, r.key.database, r.key.relation);
 	if (r.info == XLOG_LIGHTNING_CREATE_STORE || r.info == XLOG_LIGHTNING_TRUNCATE_STORE)
 		appendStringInfo(buf, " flags 0x%02X", (unsigned) read_varint(&r));
+	else if (r.info == XLOG_LIGHTNING_REMOVED)
+		appendStringInfo(buf, " newest %u", (TransactionId) read_varint(&r));
 	else if (r.info != XLOG_LIGHTNING_DROP_STORE)
 		desc_rows(buf, &r);
 	if (r.bad)

@@ -90,6 +90,9 @@ extern bool lightning_scan_row(LightningScanDesc scan, bool backward, uint64 *ro
 extern bool lightning_get_row(Relation rel, uint64 rowid, LightningSnapshot *snap,
 							  TupleTableSlot *slot);
 
+/* Frees what ANALYZE added to a scan. */
+extern void lightning_analyze_end(TableScanDesc scan);
+
 /* Rows in the table, as far as the engine's counters tell (cost.c). */
 extern double lightning_estimate_rows(const LtgStoreInfo *info);
 

@@ -305,6 +305,7 @@ lightning_scan_end(TableScanDesc sscan)
 	scan->guard->scan = NULL;
 	if (scan->slow != NULL)
 		lightning_versions_close(scan->slow);
+	lightning_analyze_end(sscan);
 	if (scan->points.v != NULL)
 		lightning_versions_free(&scan->points);
 	RelationDecrementReferenceCount(scan->rs.rs_rd);

@@ -220,6 +220,20 @@ lightning_log_truncate_store(const LtgStoreKey *key, uint32 flags)
 	return log_store(XLOG_LIGHTNING_TRUNCATE_STORE, key, true, flags);
 }
 
+void
+lightning_log_removed(Relation rel, TransactionId newest)
+{
+	LtgStoreKey key;
+	LightningRecord rec;
+
+	if (!TransactionIdIsNormal(newest))
+		return;
+	lightning_store_key(&rel->rd_node, rel->rd_backend, &key);
+	lightning_record_start(&rec, XLOG_LIGHTNING_REMOVED, 0, &key);
+	lightning_record_varint(&rec, newest);
+	(void) insert_record(&rec);
+}
+
 /*
  * Versions as they are (CLUSTER)
  */

@@ -26,6 +26,9 @@
  *	 CREATE_STORE	 store flags; stamp = end of the record
  *	 DROP_STORE		 nothing
  *	 TRUNCATE_STORE	 store flags; empties, new stamp = end of the record
+ *	 REMOVED		 VACUUM is about to remove index entries of rows that were
+ *					 deleted by transactions up to this xid: snapshots on a
+ *					 standby that may see them have to end
  *	 RAW			 versions with writers of their own (CLUSTER): n, then for
  *					 each rowid, kind|state, tag, flags, xid, aux, length,
  *					 payload
@@ -54,6 +57,7 @@
 #define XLOG_LIGHTNING_DROP_STORE		0x70
 #define XLOG_LIGHTNING_TRUNCATE_STORE	0x80
 #define XLOG_LIGHTNING_RAW				0x90
+#define XLOG_LIGHTNING_REMOVED			0xA0
 
 /* the flags byte */
 #define LIGHTNING_XLF_SPACE			0x01	/* tablespace given */
@@ -80,6 +84,9 @@
 extern LtgSeq lightning_log_create_store(const LtgStoreKey *key, uint32 flags);
 extern LtgSeq lightning_log_drop_store(const LtgStoreKey *key);
 extern LtgSeq lightning_log_truncate_store(const LtgStoreKey *key, uint32 flags);
+
+/* newest: of the transactions that deleted the rows; see REMOVED. */
+extern void lightning_log_removed(Relation rel, TransactionId newest);
 
 /*
  * Write versions as they are, with their own writers' ids and fates (CLUSTER,
