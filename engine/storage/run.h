@@ -63,7 +63,7 @@ typedef struct LtgRunRef
 	uint64_t	unsettled;		/* versions not SETTLED */
 	uint64_t	disk_bytes;		/* of this run in the file */
 	uint64_t	raw_bytes;		/* before compression */
-	LtgSeq		min_seq, max_seq;
+	LtgSeq		min_seq, max_seq;	/* of the versions added with a seq */
 	LtgXid		min_xid, max_xid;
 	LtgBound	min_key, max_key;
 } LtgRunRef;
@@ -103,7 +103,8 @@ extern LtgStatus ltg_writer_open(LtgSession *s, LtgFileId id, const LtgRunOption
 								 LtgFileWriter **w) LTG_MUST_CHECK;
 extern LtgStatus ltg_writer_begin_run(LtgFileWriter *w, const void *store_key,
 									  uint32_t store_key_len, const LtgRunOptions *opt) LTG_MUST_CHECK;
-/* REQUIRES: R1 order. */
+/* LTG_INVALID when keys are not in order (R1) or the version is ABORTED.  After
+ * any failure only ltg_writer_abort is allowed. */
 extern LtgStatus ltg_writer_add(LtgFileWriter *w, const uint8_t *key, uint32_t key_len,
 								const LtgVersion *v) LTG_MUST_CHECK;
 /* Ends the run; *ref is filled except level and age.  A run without entries
@@ -112,7 +113,8 @@ extern LtgStatus ltg_writer_end_run(LtgFileWriter *w, LtgRunRef *ref) LTG_MUST_C
 extern uint64_t ltg_writer_bytes(const LtgFileWriter *w);	/* so far */
 /* Directory, trailer, sync, close, rename to "<id>.run", sync directory. */
 extern LtgStatus ltg_writer_finish(LtgFileWriter *w, uint64_t *file_bytes) LTG_MUST_CHECK;
-/* Close and remove the temporary file; frees w.  Also after finish failed. */
+/* Close and remove the temporary file (the file itself when finish failed after
+ * the rename); frees w. */
 extern void ltg_writer_abort(LtgFileWriter *w);
 extern void ltg_writer_free(LtgFileWriter *w);	/* after a successful finish */
 
@@ -146,9 +148,10 @@ typedef struct LtgPoint
 	uint64_t	offset;
 } LtgPoint;
 
-/* REQUIRES: inside an epoch.  LTG_NOT_FOUND when the run has no such key
- * (filter and bounds are consulted when use_filter).  On LTG_OK *v is the
- * newest version. */
+/* REQUIRES: inside an epoch (if the session has a cache).  LTG_NOT_FOUND when
+ * the run has no such key (filter and bounds are consulted when use_filter).
+ * On LTG_OK *v is the newest version.  A point may be used again and again; it
+ * keeps what private memory it has until ltg_point_close. */
 extern LtgStatus ltg_run_get(LtgSession *s, const LtgRunRef *ref, const uint8_t *key,
 							 uint32_t key_len, uint64_t hash, bool use_filter,
 							 LtgPoint *p, LtgVersion *v) LTG_MUST_CHECK;
@@ -156,7 +159,20 @@ extern LtgStatus ltg_run_get(LtgSession *s, const LtgRunRef *ref, const uint8_t 
 extern LtgStatus ltg_point_older(LtgSession *s, LtgPoint *p, LtgVersion *v) LTG_MUST_CHECK;
 extern void ltg_point_close(LtgSession *s, LtgPoint *p);
 
-/* ---- iteration, by key in both directions ---- */
+/*
+ * ---- iteration, by key in both directions ----
+ *
+ * Epochs.  With LTG_CACHE_NORMAL every call but open and close REQUIRES an
+ * epoch, and a position ends with the epoch it was taken in: after leaving and
+ * entering again, only the seek calls may follow.  With LTG_CACHE_PEEK blocks
+ * are copied to the iterator's own memory: no epoch is needed, and position and
+ * pointers live until the iterator is moved or closed, whatever epochs come
+ * and go.  The caller then sees to it that the file is not removed (its run is
+ * reserved by a compaction, or an epoch or lock protects the run set).
+ *
+ * After LTG_END or an error there is no position; only seeks may follow.  A
+ * session without a cache reads everything to private memory.
+ */
 typedef enum LtgCacheUse
 {
 	LTG_CACHE_NORMAL,			/* look up, insert on a miss */
