@@ -543,7 +543,8 @@ check_manifest(Check *c)
 					(unsigned long long) m.files[i].bytes);
 		st = absorb(c, st, "manifest", number);
 	}
-	qsort(m.stores, m.h.n_stores, sizeof(*m.stores), compare_ids);
+	if (m.h.n_stores > 1)
+		qsort(m.stores, m.h.n_stores, sizeof(*m.stores), compare_ids);
 	taken = ltg_meta_enter(s);
 	/* what a load reset differs from the manifest until the next one */
 	if (st == LTG_OK && sh->changes == sh->changes_published)

@@ -397,7 +397,8 @@ compare_file(const void *a, const void *b)
 static bool
 manifest_consistent(LtgManifest *m)
 {
-	qsort(m->files, m->h.n_files, sizeof(*m->files), compare_file);
+	if (m->h.n_files > 1)
+		qsort(m->files, m->h.n_files, sizeof(*m->files), compare_file);
 	for (uint32_t i = 0; i < m->h.n_files; i++)
 		if (m->files[i].id == 0 || m->files[i].id >= m->h.next_file_id ||
 			(i > 0 && m->files[i - 1].id == m->files[i].id))
@@ -408,7 +409,8 @@ manifest_consistent(LtgManifest *m)
 	for (uint32_t i = 0; i < m->h.n_runs; i++)
 	{
 		LtgManifestFile want = {m->runs[i].file, 0};
-		LtgManifestFile *f = bsearch(&want, m->files, m->h.n_files, sizeof(want), compare_file);
+		LtgManifestFile *f = m->h.n_files == 0 ? NULL :
+			bsearch(&want, m->files, m->h.n_files, sizeof(want), compare_file);
 
 		if (f == NULL || m->runs[i].root_offset >= f->bytes ||
 			m->runs[i].root_disk_len > f->bytes - m->runs[i].root_offset)
