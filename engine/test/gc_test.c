@@ -99,7 +99,7 @@ make_version(LtgVersion *v, uint32_t code, uint32_t age)
 	v->kind = (LtgKind) kind;
 	v->state = (LtgState) state;
 	v->xid = xid;
-	v->cid = age;
+	v->cid = state == LTG_SETTLED ? 0 : age;
 	v->seq = 100 - age;
 	v->payload_len = 1 + age;
 	v->aux = kind == LTG_DELETE ? 77 : 0;
@@ -139,7 +139,7 @@ check_list(const LtgVersion *before, uint32_t n, bool keep, LtgSeq cleared, LtgF
 		memcpy(v, before, n * sizeof(*v));
 		assert_int_equal(ltg_gc_key(&rules, v, n, &out), LTG_OK);
 		if (bottom)
-			ltg_gc_bottom(&rules, v, &out);
+			ltg_gc_bottom(v, &out);
 
 		/* G1 */
 		for (uint32_t snap = 0; snap < 8; snap++)

@@ -144,7 +144,7 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 
 		LTG_TRY(lies_at_bottom(c, key, key_len, gc.vanished, &absent));
 		if (absent)
-			ltg_gc_bottom(&c->rules, vb->v, &gc);
+			ltg_gc_bottom(vb->v, &gc);
 	}
 	if (gc.kept == 0)
 		return LTG_OK;

@@ -171,7 +171,7 @@ flush_key(Flush *f, LtgStore *store, LtgMemNode *node)
 	f->r->versions_in += vb->n;
 	LTG_TRY(ltg_gc_key(&f->rules, vb->v, vb->n, &gc));
 	if (gc.asks_bottom && lies_at_bottom(f, store, key, key_len, gc.vanished))
-		ltg_gc_bottom(&f->rules, vb->v, &gc);
+		ltg_gc_bottom(vb->v, &gc);
 	for (uint32_t i = 0; i < gc.kept; i++)
 		LTG_TRY(ltg_writeout_add(&f->out, key, key_len, &vb->v[i]));
 	f->r->versions_out += gc.kept;

@@ -180,16 +180,14 @@ ltg_gc_key(const LtgGcRules *rules, LtgVersion *v, uint32_t n, LtgGcOutcome *out
 		if (v[out->kept - 1].state == LTG_SETTLED)
 			break;
 	}
-	if (out->kept == 0)
+	if (dropped && grave_is_kept(rules, newest_dropped))
 	{
-		if (dropped && grave_is_kept(rules, newest_dropped))
-		{
-			out->vanished = out->asks_bottom = true;
-			out->gone.kind = LTG_GONE;
-			out->gone.state = LTG_SETTLED;
-			out->gone.seq = newest_dropped;
-		}
+		out->gone.kind = LTG_GONE;
+		out->gone.state = LTG_SETTLED;
+		out->gone.seq = newest_dropped;
 	}
+	if (out->kept == 0)
+		out->vanished = out->asks_bottom = out->gone.seq != 0;
 	else
 	{
 		const LtgVersion *last = &v[out->kept - 1];
@@ -202,19 +200,17 @@ ltg_gc_key(const LtgGcRules *rules, LtgVersion *v, uint32_t n, LtgGcOutcome *out
 }
 
 void
-ltg_gc_bottom(const LtgGcRules *rules, LtgVersion *v, LtgGcOutcome *out)
+ltg_gc_bottom(LtgVersion *v, LtgGcOutcome *out)
 {
 	if (!out->asks_bottom)
 		return;
 	out->asks_bottom = false;
-	if (out->vanished)
+	if (!out->vanished)
 	{
-		LTG_ASSERT(out->kept == 0 && rules->keep_graves);
-		v[0] = out->gone;
-		out->kept = 1;
-		return;
+		LTG_ASSERT(out->kept > 0 && v[out->kept - 1].state == LTG_SETTLED &&
+				   v[out->kept - 1].kind != LTG_PUT);
+		out->kept--;
 	}
-	LTG_ASSERT(out->kept > 0 && v[out->kept - 1].state == LTG_SETTLED &&
-			   v[out->kept - 1].kind != LTG_PUT);
-	out->kept--;
+	if (out->kept == 0 && out->gone.seq != 0)
+		v[out->kept++] = out->gone;
 }

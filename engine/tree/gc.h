@@ -54,7 +54,8 @@ typedef struct LtgGcOutcome
 	 */
 	bool		asks_bottom;
 	bool		vanished;		/* nothing is left because writers aborted */
-	LtgVersion	gone;			/* vanished: what ltg_gc_bottom may leave */
+	LtgVersion	gone;			/* seq != 0: what ltg_gc_bottom leaves in place of
+								 * nothing */
 } LtgGcOutcome;
 
 /*
@@ -64,6 +65,6 @@ typedef struct LtgGcOutcome
 extern LtgStatus ltg_gc_key(const LtgGcRules *rules, LtgVersion *v, uint32_t n,
 							LtgGcOutcome *out) LTG_MUST_CHECK;
 /* Nothing of the key lies underneath.  v must have room for one version. */
-extern void ltg_gc_bottom(const LtgGcRules *rules, LtgVersion *v, LtgGcOutcome *out);
+extern void ltg_gc_bottom(LtgVersion *v, LtgGcOutcome *out);
 
 #endif
