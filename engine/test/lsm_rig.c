@@ -53,7 +53,7 @@ host_xid_status(void *arg, LtgXid xid, LtgXidStatus *status, LtgError *err)
 }
 
 LtgXid
-rig_horizon(LsmRig *rig)
+lrig_horizon(LsmRig *rig)
 {
 	LtgXid		h = rig->n_xacts;
 
@@ -69,7 +69,7 @@ rig_horizon(LsmRig *rig)
 static LtgXid
 host_horizon(void *arg)
 {
-	return rig_horizon(arg);
+	return lrig_horizon(arg);
 }
 
 static bool
@@ -98,7 +98,7 @@ quiet_log(void *arg, LtgLogLevel level, const char *msg)
 /* ---- life ---- */
 
 void
-rig_config(LtgConfig *c)
+lrig_config(LtgConfig *c)
 {
 	ltg_config_defaults(c);
 	c->memtable_bytes = 1024 * 1024;
@@ -112,7 +112,7 @@ rig_config(LtgConfig *c)
 }
 
 void
-rig_expect(LsmRig *rig, LtgStatus st, LtgStatus want, const char *file, int line)
+lrig_expect(LsmRig *rig, LtgStatus st, LtgStatus want, const char *file, int line)
 {
 	if (st == want)
 		return;
@@ -141,9 +141,9 @@ start(LsmRig *rig)
 	rig->port = ltg_posix_port(rig->posix);
 	rig->mem = aligned_alloc(4096, (ltg_shared_size(&rig->config) + 4095) & ~(size_t) 4095);
 	assert_non_null(rig->mem);
-	rig_ok(rig, ltg_shared_init(rig->mem, &rig->config, &rig->shared));
-	rig_ok(rig, ltg_session_open(rig->port, rig->shared, &rig->s));
-	rig_ok(rig, ltg_load(rig->s, &load, &info));
+	lrig_ok(rig, ltg_shared_init(rig->mem, &rig->config, &rig->shared));
+	lrig_ok(rig, ltg_session_open(rig->port, rig->shared, &rig->s));
+	lrig_ok(rig, ltg_load(rig->s, &load, &info));
 }
 
 static void
@@ -159,7 +159,7 @@ stop(LsmRig *rig)
 }
 
 void
-rig_open(LsmRig *rig, const LtgConfig *config)
+lrig_open(LsmRig *rig, const LtgConfig *config)
 {
 	memset(rig, 0, sizeof(*rig));
 	strcpy(rig->dir, "/tmp/ltg-rig-XXXXXX");
@@ -167,7 +167,7 @@ rig_open(LsmRig *rig, const LtgConfig *config)
 	if (config != NULL)
 		rig->config = *config;
 	else
-		rig_config(&rig->config);
+		lrig_config(&rig->config);
 	rig->cap_xacts = 1024;
 	rig->xact = calloc(rig->cap_xacts, sizeof(RigXact));
 	rig->n_xacts = 1;
@@ -177,14 +177,14 @@ rig_open(LsmRig *rig, const LtgConfig *config)
 }
 
 void
-rig_close(LsmRig *rig)
+lrig_close(LsmRig *rig)
 {
 	DIR		   *d;
 	struct dirent *e;
 
 	for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++)
 		if (rig->snaps[i] != NULL)
-			rig_release(rig, rig->snaps[i]);
+			lrig_release(rig, rig->snaps[i]);
 	stop(rig);
 	for (uint32_t i = 0; i < rig->n_log; i++)
 		free(rig->log[i]);
@@ -217,7 +217,7 @@ create_store(LsmRig *rig, const LtgStoreKey *key, uint32_t flags, LtgSeq stamp)
 {
 	LtgStore   *store;
 
-	rig_ok(rig, ltg_store_create(rig->s, key, flags, stamp, &store));
+	lrig_ok(rig, ltg_store_create(rig->s, key, flags, stamp, &store));
 	return store;
 }
 
@@ -238,7 +238,7 @@ append_record(LsmRig *rig, uint32_t bytes)
 }
 
 LtgStore *
-rig_store(LsmRig *rig, uint32_t relation, uint32_t flags)
+lrig_store(LsmRig *rig, uint32_t relation, uint32_t flags)
 {
 	LtgStoreKey key = store_key(relation);
 	RigRecord  *r;
@@ -254,19 +254,19 @@ rig_store(LsmRig *rig, uint32_t relation, uint32_t flags)
 }
 
 LtgStore *
-rig_find(LsmRig *rig, uint32_t relation)
+lrig_find(LsmRig *rig, uint32_t relation)
 {
 	LtgStoreKey key = store_key(relation);
 	LtgStore   *store;
 
-	rig_ok(rig, ltg_store_find(rig->s, &key, &store));
+	lrig_ok(rig, ltg_store_find(rig->s, &key, &store));
 	return store;
 }
 
 /* ---- transactions ---- */
 
 LtgXid
-rig_begin(LsmRig *rig)
+lrig_begin(LsmRig *rig)
 {
 	if (rig->n_xacts == rig->cap_xacts)
 	{
@@ -278,7 +278,7 @@ rig_begin(LsmRig *rig)
 }
 
 void
-rig_end(LsmRig *rig, LtgXid xid, bool commit)
+lrig_end(LsmRig *rig, LtgXid xid, bool commit)
 {
 	assert_int_equal(rig->xact[xid], RIG_RUNNING);
 	rig->lsn += 8;				/* its record */
@@ -286,7 +286,7 @@ rig_end(LsmRig *rig, LtgXid xid, bool commit)
 }
 
 bool
-rig_sees(const RigSnapshot *snap, LtgXid xid, uint32_t cid)
+lrig_sees(const RigSnapshot *snap, LtgXid xid, uint32_t cid)
 {
 	if (xid == snap->own)
 		return cid < snap->cid;
@@ -310,11 +310,11 @@ judge(LtgSnapshot *ls, LtgXid xid, uint32_t cid, LtgState *fate)
 		*fate = LTG_COMMITTED;
 	else if (rig->xact[xid] == RIG_ABORTED)
 		*fate = LTG_ABORTED;
-	return rig_sees(snap, xid, cid);
+	return lrig_sees(snap, xid, cid);
 }
 
 RigSnapshot *
-rig_snapshot(LsmRig *rig, LtgXid own, uint32_t cid)
+lrig_snapshot(LsmRig *rig, LtgXid own, uint32_t cid)
 {
 	RigSnapshot *snap = calloc(1, sizeof(*snap));
 	uint32_t	at = 0;
@@ -342,7 +342,7 @@ rig_snapshot(LsmRig *rig, LtgXid own, uint32_t cid)
 }
 
 void
-rig_release(LsmRig *rig, RigSnapshot *snap)
+lrig_release(LsmRig *rig, RigSnapshot *snap)
 {
 	for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++)
 		if (rig->snaps[i] == snap)
@@ -366,12 +366,12 @@ apply(LsmRig *rig, LtgWrite *w, LtgSeq lsn)
 		{
 			LtgFlushResult r;
 
-			rig_ok(rig, ltg_flush(rig->s, &r));
+			lrig_ok(rig, ltg_flush(rig->s, &r));
 		}
 		else
-			rig_ok(rig, st);
+			lrig_ok(rig, st);
 	}
-	rig_ok(rig, st);
+	lrig_ok(rig, st);
 	if (lsn == 0)
 	{
 		RigRecord  *r = append_record(rig, w->key_len + w->v.payload_len);
@@ -394,7 +394,7 @@ apply(LsmRig *rig, LtgWrite *w, LtgSeq lsn)
 }
 
 LtgSeq
-rig_write(LsmRig *rig, LtgStore *store, const void *key, uint32_t key_len, LtgKind kind,
+lrig_write(LsmRig *rig, LtgStore *store, const void *key, uint32_t key_len, LtgKind kind,
 		  const void *payload, uint32_t payload_len, LtgXid xid, uint32_t cid)
 {
 	LtgWrite	w = {.store = store, .key = key, .key_len = key_len};
@@ -408,33 +408,33 @@ rig_write(LsmRig *rig, LtgStore *store, const void *key, uint32_t key_len, LtgKi
 }
 
 void
-rig_put(LsmRig *rig, LtgStore *store, const char *key, const char *payload)
+lrig_put(LsmRig *rig, LtgStore *store, const char *key, const char *payload)
 {
-	LtgXid		xid = rig_begin(rig);
+	LtgXid		xid = lrig_begin(rig);
 
-	rig_write(rig, store, key, (uint32_t) strlen(key), LTG_PUT, payload,
+	lrig_write(rig, store, key, (uint32_t) strlen(key), LTG_PUT, payload,
 			  (uint32_t) strlen(payload), xid, 0);
-	rig_end(rig, xid, true);
+	lrig_end(rig, xid, true);
 }
 
 void
-rig_delete(LsmRig *rig, LtgStore *store, const char *key)
+lrig_delete(LsmRig *rig, LtgStore *store, const char *key)
 {
-	LtgXid		xid = rig_begin(rig);
+	LtgXid		xid = lrig_begin(rig);
 
-	rig_write(rig, store, key, (uint32_t) strlen(key), LTG_DELETE, NULL, 0, xid, 0);
-	rig_end(rig, xid, true);
+	lrig_write(rig, store, key, (uint32_t) strlen(key), LTG_DELETE, NULL, 0, xid, 0);
+	lrig_end(rig, xid, true);
 }
 
 void
-rig_restart(LsmRig *rig)
+lrig_restart(LsmRig *rig)
 {
 	LtgSeq		durable;
 	uint32_t	n = rig->n_log;
 
 	for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++)
 		if (rig->snaps[i] != NULL)
-			rig_release(rig, rig->snaps[i]);
+			lrig_release(rig, rig->snaps[i]);
 	stop(rig);
 	for (LtgXid x = 1; x < rig->n_xacts; x++)
 		if (rig->xact[x] == RIG_RUNNING)
@@ -455,7 +455,7 @@ rig_restart(LsmRig *rig)
 			ltg_ddl_unpin(rig->s);
 			continue;
 		}
-		rig_ok(rig, ltg_store_find(rig->s, &r->store, &w.store));
+		lrig_ok(rig, ltg_store_find(rig->s, &r->store, &w.store));
 		w.v.kind = r->kind;
 		w.v.tag = r->tag;
 		w.v.aux = r->aux;
@@ -470,36 +470,36 @@ rig_restart(LsmRig *rig)
 /* ---- background work ---- */
 
 void
-rig_freeze(LsmRig *rig)
+lrig_freeze(LsmRig *rig)
 {
 	LtgFlushResult r;
 	LtgSeq		cut;
 	LtgStatus	st;
 
 	while ((st = ltg_freeze(rig->s, &cut)) == LTG_BUSY)
-		rig_ok(rig, ltg_flush(rig->s, &r));
-	rig_ok(rig, st);
+		lrig_ok(rig, ltg_flush(rig->s, &r));
+	lrig_ok(rig, st);
 }
 
 void
-rig_flush_all(LsmRig *rig)
+lrig_flush_all(LsmRig *rig)
 {
 	LtgFlushResult r;
 
-	rig_freeze(rig);
+	lrig_freeze(rig);
 	while (ltg_flush_needed(rig->s))
-		rig_ok(rig, ltg_flush(rig->s, &r));
+		lrig_ok(rig, ltg_flush(rig->s, &r));
 }
 
 uint32_t
-rig_compact_all(LsmRig *rig)
+lrig_compact_all(LsmRig *rig)
 {
 	LtgCompactResult r;
 	uint32_t	n = 0;
 
 	for (;;)
 	{
-		rig_ok(rig, ltg_compact(rig->s, &r));
+		lrig_ok(rig, ltg_compact(rig->s, &r));
 		if (!r.compacted)
 			return n;
 		if (++n > 1000)
@@ -508,7 +508,7 @@ rig_compact_all(LsmRig *rig)
 }
 
 void
-rig_rowid(uint8_t *key, uint64_t rowid)
+lrig_rowid(uint8_t *key, uint64_t rowid)
 {
 	for (int i = 0; i < 5; i++)
 		key[i] = (uint8_t) (rowid >> (32 - 8 * i));

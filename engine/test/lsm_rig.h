@@ -69,45 +69,45 @@ typedef struct LsmRig
 } LsmRig;
 
 /* Small memtables, blocks and files, so that little data makes many of them. */
-extern void rig_config(LtgConfig *c);
-/* Empty directory, loaded. config NULL: rig_config's. */
-extern void rig_open(LsmRig *rig, const LtgConfig *config);
-extern void rig_close(LsmRig *rig);
+extern void lrig_config(LtgConfig *c);
+/* Empty directory, loaded. config NULL: lrig_config's. */
+extern void lrig_open(LsmRig *rig, const LtgConfig *config);
+extern void lrig_close(LsmRig *rig);
 /* The process dies (running transactions end as aborted) and starts again:
  * loads the newest manifest and replays the log beyond its D. */
-extern void rig_restart(LsmRig *rig);
+extern void lrig_restart(LsmRig *rig);
 
-extern LtgStore *rig_store(LsmRig *rig, uint32_t relation, uint32_t flags);
-extern LtgStore *rig_find(LsmRig *rig, uint32_t relation);
+extern LtgStore *lrig_store(LsmRig *rig, uint32_t relation, uint32_t flags);
+extern LtgStore *lrig_find(LsmRig *rig, uint32_t relation);
 
-extern LtgXid rig_begin(LsmRig *rig);
-extern void rig_end(LsmRig *rig, LtgXid xid, bool commit);
-extern LtgXid rig_horizon(LsmRig *rig);
-extern RigSnapshot *rig_snapshot(LsmRig *rig, LtgXid own, uint32_t cid);
-extern void rig_release(LsmRig *rig, RigSnapshot *snap);
-extern bool rig_sees(const RigSnapshot *snap, LtgXid xid, uint32_t cid);
+extern LtgXid lrig_begin(LsmRig *rig);
+extern void lrig_end(LsmRig *rig, LtgXid xid, bool commit);
+extern LtgXid lrig_horizon(LsmRig *rig);
+extern RigSnapshot *lrig_snapshot(LsmRig *rig, LtgXid own, uint32_t cid);
+extern void lrig_release(LsmRig *rig, RigSnapshot *snap);
+extern bool lrig_sees(const RigSnapshot *snap, LtgXid xid, uint32_t cid);
 
 /* Write one version, flushing as necessary; returns its seq. */
-extern LtgSeq rig_write(LsmRig *rig, LtgStore *store, const void *key, uint32_t key_len,
+extern LtgSeq lrig_write(LsmRig *rig, LtgStore *store, const void *key, uint32_t key_len,
 						LtgKind kind, const void *payload, uint32_t payload_len,
 						LtgXid xid, uint32_t cid);
 /* A committed row of its own transaction. */
-extern void rig_put(LsmRig *rig, LtgStore *store, const char *key, const char *payload);
-extern void rig_delete(LsmRig *rig, LtgStore *store, const char *key);
+extern void lrig_put(LsmRig *rig, LtgStore *store, const char *key, const char *payload);
+extern void lrig_delete(LsmRig *rig, LtgStore *store, const char *key);
 
-extern void rig_freeze(LsmRig *rig);
-extern void rig_flush_all(LsmRig *rig); /* freeze and flush */
-extern uint32_t rig_compact_all(LsmRig *rig);	/* until none is due */
+extern void lrig_freeze(LsmRig *rig);
+extern void lrig_flush_all(LsmRig *rig); /* freeze and flush */
+extern uint32_t lrig_compact_all(LsmRig *rig);	/* until none is due */
 /* Fail the test with the session's error unless st is what was expected. */
-#define rig_ok(rig, st) rig_expect((rig), (st), LTG_OK, __FILE__, __LINE__)
-extern void rig_expect(LsmRig *rig, LtgStatus st, LtgStatus want, const char *file, int line);
+#define lrig_ok(rig, st) lrig_expect((rig), (st), LTG_OK, __FILE__, __LINE__)
+extern void lrig_expect(LsmRig *rig, LtgStatus st, LtgStatus want, const char *file, int line);
 
 /* The 5-byte key of a row id. */
-extern void rig_rowid(uint8_t *key, uint64_t rowid);
+extern void lrig_rowid(uint8_t *key, uint64_t rowid);
 
 /* A small generator: the same seed, the same test. */
 static inline uint64_t
-rig_random(uint64_t *state)
+lrig_random(uint64_t *state)
 {
 	uint64_t	x = *state += UINT64_C(0x9E3779B97F4A7C15);
 
@@ -117,9 +117,9 @@ rig_random(uint64_t *state)
 }
 
 static inline uint32_t
-rig_below(uint64_t *state, uint32_t n)
+lrig_below(uint64_t *state, uint32_t n)
 {
-	return (uint32_t) (rig_random(state) % n);
+	return (uint32_t) (lrig_random(state) % n);
 }
 
 #endif

@@ -269,6 +269,7 @@ can_move(LtgSession *s, const LtgCompactPlan *plan, uint64_t file_target)
 	{
 		const LtgRunRef *r = &rs->run[plan->in[a]];
 		LtgFile    *file;
+		LtgError	e = {0};
 		uint64_t	bytes;
 
 		if (r->disk_bytes < file_target / 4 || r->tombstones * 8 > r->entries ||
@@ -278,7 +279,7 @@ can_move(LtgSession *s, const LtgCompactPlan *plan, uint64_t file_target)
 			if (ltg_runs_overlap(r, &rs->run[plan->in[b]]))
 				return false;
 		if (ltg_file_get(s, r->file, &file) != LTG_OK ||
-			s->port->file_size(s->port, file, &bytes, &s->err) != LTG_OK)
+			s->port->file_size(s->port, file, &bytes, &e) != LTG_OK)
 		{
 			ltg_clear_error(s);
 			return false;

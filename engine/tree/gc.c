@@ -80,7 +80,9 @@ LtgStatus
 ltg_fates_get(LtgFates *f, LtgXid xid, LtgXidStatus *status)
 {
 	LtgPort    *port = f->s->port;
+	LtgError	e = {0};
 	LtgFate    *slot;
+	LtgStatus	st;
 
 	LTG_ASSERT(xid != 0);
 	if (xid == f->last_xid)
@@ -98,7 +100,9 @@ ltg_fates_get(LtgFates *f, LtgXid xid, LtgXidStatus *status)
 			return LTG_OK;
 		}
 	}
-	LTG_TRY(port->xid_status(port, xid, status, &f->s->err));
+	st = port->xid_status(port, xid, status, &e);
+	if (st != LTG_OK)
+		return ltg_fail_port(f->s, st, &e, 0, 0);
 	fates_grow(f);
 	if (f->n_slots != 0)
 	{

@@ -1,0 +1,645 @@
+/*
+ * lsm_model_test.c
+ *	  Random work on a few stores, checked against a naive model.
+ *
+ * Several transactions write, commit and abort; snapshots come and go; the
+ * memtable is frozen and flushed, runs are compacted, graves cleared, the
+ * process is killed and started again.  After every few steps some snapshot's
+ * view of every key is compared: by ltg_get, by scans in both directions with
+ * random bounds and batch sizes, and what raw scans and ltg_versions give is
+ * checked to be a subset of what was written that contains whatever somebody
+ * may still need.
+ *
+ *	lsm_model_test [seed [steps]]	runs one seed, verbosely
+ */
+#include "test/lsm_rig.h"
+
+#include "tree/publish.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define STORES 3
+#define KEYS 160
+#define XACTS 5
+#define SNAPS 4
+
+typedef struct ModelVersion
+{
+	LtgXid		xid;
+	uint32_t	cid;
+	LtgKind		kind;
+	LtgSeq		seq;
+	uint32_t	len;
+	uint8_t		fill;
+} ModelVersion;
+
+typedef struct ModelKey
+{
+	uint8_t		key[64];
+	uint32_t	key_len;
+	ModelVersion *v;			/* oldest first */
+	uint32_t	n, cap;
+} ModelKey;
+
+typedef struct Model
+{
+	LsmRig		rig;
+	uint64_t	seed, rnd;
+	LtgStore   *store[STORES];
+	ModelKey	keys[STORES][KEYS];	/* in key order */
+	struct
+	{
+		LtgXid		xid;		/* 0: none */
+		uint32_t	cid;
+	}			xact[XACTS];
+	RigSnapshot *snap[SNAPS];
+	uint32_t	checked_rows, restarts, compactions;
+} Model;
+
+static bool verbose;
+
+/* ---- keys and payloads ---- */
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	const ModelKey *x = a;
+	const ModelKey *y = b;
+	uint32_t	n = x->key_len < y->key_len ? x->key_len : y->key_len;
+	int			c = memcmp(x->key, y->key, n);
+
+	return c != 0 ? c : (x->key_len > y->key_len) - (x->key_len < y->key_len);
+}
+
+/* Row ids, short text, and long keys that bounds can't tell apart. */
+static void
+make_keys(Model *m, uint32_t s)
+{
+	for (uint32_t i = 0; i < KEYS; i++)
+	{
+		ModelKey   *k = &m->keys[s][i];
+
+		if (s == 0)
+		{
+			lrig_rowid(k->key, 1000 + i + (i > KEYS / 2 ? 5000 : 0));
+			k->key_len = 5;
+		}
+		else if (s == 1)
+			k->key_len = (uint32_t) sprintf((char *) k->key, "%.*s%u", (int) (i % 7),
+											"abcdefgh", i * 7919 % 1000 + i);
+		else
+			k->key_len = (uint32_t) sprintf((char *) k->key,
+											"a long prefix that exceeds bounds/%04u", i * 13);
+	}
+	qsort(m->keys[s], KEYS, sizeof(ModelKey), compare_keys);
+	for (uint32_t i = 1; i < KEYS; i++)
+		assert_true(compare_keys(&m->keys[s][i - 1], &m->keys[s][i]) < 0);
+}
+
+static void
+check_payload(const ModelVersion *mv, const LtgVersion *v)
+{
+	assert_int_equal(v->payload_len, mv->len);
+	if (mv->len > 0)
+		assert_int_equal((uintptr_t) v->payload % 8, 0);
+	for (uint32_t i = 0; i < mv->len; i++)
+		if (v->payload[i] != mv->fill)
+			fail_msg("payload is wrong at byte %u", i);
+}
+
+/* ---- what the model says ---- */
+
+static const ModelVersion *
+model_get(const ModelKey *k, const RigSnapshot *snap)
+{
+	for (uint32_t i = k->n; i-- > 0;)
+	{
+		if (k->v[i].kind == LTG_GONE)
+			return NULL;
+		if (lrig_sees(snap, k->v[i].xid, k->v[i].cid))
+			return k->v[i].kind == LTG_PUT ? &k->v[i] : NULL;
+	}
+	return NULL;
+}
+
+static bool
+aborted(const Model *m, const ModelVersion *mv)
+{
+	return m->rig.xact[mv->xid] == RIG_ABORTED;
+}
+
+/* May a transaction write the key?  As the host's conflict check. */
+static bool
+may_write(const Model *m, const ModelKey *k, LtgXid xid)
+{
+	for (uint32_t i = k->n; i-- > 0;)
+	{
+		if (aborted(m, &k->v[i]))
+			continue;
+		return k->v[i].xid == xid || m->rig.xact[k->v[i].xid] == RIG_COMMITTED;
+	}
+	return true;
+}
+
+/* ---- comparing ---- */
+
+static void
+check_get(Model *m, uint32_t s, uint32_t i, RigSnapshot *snap, LtgRow *row)
+{
+	ModelKey   *k = &m->keys[s][i];
+	const ModelVersion *want = model_get(k, snap);
+	LtgStatus	st = ltg_get(m->rig.s, m->store[s], k->key, k->key_len, &snap->snap, row);
+
+	if (want == NULL)
+		lrig_expect(&m->rig, st, LTG_NOT_FOUND, __FILE__, __LINE__);
+	else
+	{
+		lrig_ok(&m->rig, st);
+		check_payload(want, &row->v);
+	}
+	m->checked_rows++;
+}
+
+static void
+random_bounds(Model *m, uint32_t s, LtgScanOptions *opt, uint32_t *from, uint32_t *to)
+{
+	*from = 0;
+	*to = KEYS;
+	memset(opt, 0, sizeof(*opt));
+	if (lrig_below(&m->rnd, 2))
+	{
+		*from = lrig_below(&m->rnd, KEYS);
+		opt->lo = m->keys[s][*from].key;
+		opt->lo_len = m->keys[s][*from].key_len;
+	}
+	if (lrig_below(&m->rnd, 2))
+	{
+		*to = lrig_below(&m->rnd, KEYS);
+		opt->hi = m->keys[s][*to].key;
+		opt->hi_len = m->keys[s][*to].key_len;
+	}
+	if (*to < *from)
+		*to = *from;
+	opt->backward = lrig_below(&m->rnd, 2);
+	opt->cache_bypass = lrig_below(&m->rnd, 2);
+	if (lrig_below(&m->rnd, 2))
+		opt->max_rows = 1 + lrig_below(&m->rnd, 40);
+}
+
+static void
+background(Model *m);
+
+static void
+check_scan(Model *m, uint32_t s, RigSnapshot *snap)
+{
+	LtgScanOptions opt;
+	LtgScan    *scan;
+	LtgBatch	b;
+	LtgStatus	st;
+	uint32_t	from, to, at;
+
+	random_bounds(m, s, &opt, &from, &to);
+	opt.snap = &snap->snap;
+	at = opt.backward ? to : from;
+	lrig_ok(&m->rig, ltg_scan_open(m->rig.s, m->store[s], &opt, &scan));
+	while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
+	{
+		assert_true(b.n > 0 && (opt.max_rows == 0 || b.n <= opt.max_rows));
+		for (uint32_t r = 0; r < b.n; r++)
+		{
+			const ModelVersion *want = NULL;
+			const uint8_t *key;
+			uint32_t	key_len;
+			LtgVersion	v;
+			ModelKey   *k = NULL;
+
+			ltg_batch_row(scan, r, &key, &key_len, &v);
+			while (want == NULL)
+			{
+				if (opt.backward ? at == from : at == to)
+					fail_msg("scan gives a row too many");
+				k = &m->keys[s][opt.backward ? --at : at++];
+				want = model_get(k, snap);
+			}
+			if (key_len != k->key_len || memcmp(key, k->key, key_len) != 0)
+				fail_msg("scan gives %.*s, not %.*s", (int) key_len, key, (int) k->key_len, k->key);
+			check_payload(want, &v);
+			m->checked_rows++;
+		}
+		/* a row may be asked for again, in any order */
+		if (b.n > 1)
+		{
+			const uint8_t *key;
+			uint32_t	key_len;
+			LtgVersion	v;
+
+			ltg_batch_row(scan, lrig_below(&m->rnd, b.n), &key, &key_len, &v);
+		}
+		if (lrig_below(&m->rnd, 4) == 0)
+			background(m);
+	}
+	lrig_expect(&m->rig, st, LTG_END, __FILE__, __LINE__);
+	while (opt.backward ? at > from : at < to)
+		if (model_get(&m->keys[s][opt.backward ? --at : at++], snap) != NULL)
+			fail_msg("scan lacks a row");
+	ltg_scan_close(scan);
+}
+
+/* A key's versions as they come, newest first. */
+typedef struct RawCheck
+{
+	Model	   *m;
+	const ModelKey *k;
+	uint32_t	at;				/* model versions below it may still come */
+	uint32_t	n;
+} RawCheck;
+
+static void
+raw_version(RawCheck *c, const LtgVersion *v)
+{
+	const Model *m = c->m;
+
+	c->n++;
+	for (;;)
+	{
+		const ModelVersion *mv;
+
+		if (c->at == 0)
+			fail_msg("a version comes that nobody wrote, or twice");
+		mv = &c->k->v[--c->at];
+		if (v->seq != 0 && mv->seq == v->seq)
+		{
+			if (v->kind == LTG_GONE)
+				return;			/* left by an aborted insert, or written */
+			assert_int_equal(v->kind, mv->kind);
+			if (v->state != LTG_SETTLED)
+			{
+				assert_int_equal(v->xid, mv->xid);
+				assert_int_equal(v->cid, mv->cid);
+			}
+			if (v->state == LTG_COMMITTED || v->state == LTG_SETTLED)
+				assert_int_equal(m->rig.xact[mv->xid], RIG_COMMITTED);
+			if (v->state == LTG_ABORTED)
+				assert_int_equal(m->rig.xact[mv->xid], RIG_ABORTED);
+			if (v->kind == LTG_PUT)
+				check_payload(mv, v);
+			return;
+		}
+		if (v->seq == 0 && m->rig.xact[mv->xid] == RIG_COMMITTED)
+		{
+			/* settled: it must be the newest committed one not yet passed */
+			assert_int_equal(v->state, LTG_SETTLED);
+			assert_int_equal(mv->kind, LTG_PUT);
+			assert_true(mv->xid < lrig_horizon(&c->m->rig));
+			check_payload(mv, v);
+			return;
+		}
+		/* what is left out must be needed by nobody */
+		if (m->rig.xact[mv->xid] == RIG_RUNNING)
+			fail_msg("a version of a running transaction is missing");
+	}
+}
+
+static bool
+raw_callback(void *arg, const LtgVersion *v, LtgState *fate)
+{
+	RawCheck   *c = arg;
+
+	raw_version(c, v);
+	if (v->xid != 0)
+	{
+		if (c->m->rig.xact[v->xid] == RIG_COMMITTED)
+			*fate = LTG_COMMITTED;
+		else if (c->m->rig.xact[v->xid] == RIG_ABORTED)
+			*fate = LTG_ABORTED;
+	}
+	return true;
+}
+
+/* Versions left out after the last one are not needed by any snapshot. */
+static void
+check_raw_end(Model *m, const ModelKey *k, const RawCheck *c)
+{
+	for (uint32_t i = 0; i < c->at; i++)
+		if (m->rig.xact[k->v[i].xid] == RIG_RUNNING)
+			fail_msg("a version of a running transaction is missing");
+}
+
+static void
+check_versions(Model *m, uint32_t s, uint32_t i)
+{
+	RawCheck	c = {.m = m, .k = &m->keys[s][i], .at = m->keys[s][i].n};
+
+	lrig_ok(&m->rig, ltg_versions(m->rig.s, m->store[s], c.k->key, c.k->key_len,
+								 raw_callback, &c));
+	check_raw_end(m, c.k, &c);
+}
+
+static void
+check_raw_scan(Model *m, uint32_t s)
+{
+	LtgScanOptions opt;
+	LtgScan    *scan;
+	LtgBatch	b;
+	LtgStatus	st;
+	uint32_t	from, to;
+	RawCheck	c = {.m = m};
+
+	random_bounds(m, s, &opt, &from, &to);
+	lrig_ok(&m->rig, ltg_scan_open(m->rig.s, m->store[s], &opt, &scan));
+	while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
+		for (uint32_t r = 0; r < b.n; r++)
+		{
+			const uint8_t *key;
+			uint32_t	key_len;
+			LtgVersion	v;
+
+			ltg_batch_row(scan, r, &key, &key_len, &v);
+			if (c.k == NULL || key_len != c.k->key_len || memcmp(key, c.k->key, key_len) != 0)
+			{
+				const ModelKey *last = c.k;
+				ModelKey	probe;
+
+				memcpy(probe.key, key, key_len);
+				probe.key_len = key_len;
+				if (last != NULL)
+					check_raw_end(m, last, &c);
+				c.k = bsearch(&probe, m->keys[s], KEYS, sizeof(ModelKey), compare_keys);
+				assert_non_null(c.k);
+				assert_true(c.k >= &m->keys[s][from] && c.k < &m->keys[s][to]);
+				if (last != NULL)
+					assert_true(opt.backward ? c.k < last : c.k > last);
+				c.at = c.k->n;
+			}
+			raw_version(&c, &v);
+		}
+	lrig_expect(&m->rig, st, LTG_END, __FILE__, __LINE__);
+	ltg_scan_close(scan);
+}
+
+static void
+check_snapshot(Model *m, RigSnapshot *snap)
+{
+	LtgRow		row = {0};
+
+	for (uint32_t s = 0; s < STORES; s++)
+	{
+		for (uint32_t i = 0; i < KEYS; i++)
+			if (lrig_below(&m->rnd, 3) == 0)
+				check_get(m, s, i, snap, &row);
+		check_scan(m, s, snap);
+	}
+	ltg_row_free(m->rig.s, &row);
+}
+
+/* ---- steps ---- */
+
+static void
+step_write(Model *m)
+{
+	uint32_t	x = lrig_below(&m->rnd, XACTS);
+	uint32_t	n = 1 + lrig_below(&m->rnd, 20);
+	uint32_t	s = lrig_below(&m->rnd, STORES);
+	uint32_t	first = lrig_below(&m->rnd, KEYS);
+	bool		sequential = lrig_below(&m->rnd, 2);
+
+	if (m->xact[x].xid == 0)
+	{
+		m->xact[x].xid = lrig_begin(&m->rig);
+		m->xact[x].cid = 0;
+	}
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint32_t	at = sequential ? (first + i) % KEYS : lrig_below(&m->rnd, KEYS);
+		ModelKey   *k = &m->keys[s][at];
+		ModelVersion mv = {.xid = m->xact[x].xid, .cid = m->xact[x].cid};
+		uint8_t		payload[20000];
+
+		if (!may_write(m, k, mv.xid))
+			continue;
+		mv.kind = lrig_below(&m->rnd, 4) == 0 ? LTG_DELETE : LTG_PUT;
+		mv.len = mv.kind == LTG_DELETE ? 0 : lrig_below(&m->rnd, 200);
+		if (mv.kind == LTG_PUT && lrig_below(&m->rnd, 200) == 0)
+			mv.len = sizeof(payload);
+		mv.fill = (uint8_t) lrig_random(&m->rnd);
+		memset(payload, mv.fill, mv.len);
+		mv.seq = lrig_write(&m->rig, m->store[s], k->key, k->key_len, mv.kind, payload, mv.len,
+						   mv.xid, mv.cid);
+		if (k->n == k->cap)
+		{
+			k->cap = k->cap == 0 ? 8 : k->cap * 2;
+			k->v = realloc(k->v, k->cap * sizeof(*k->v));
+		}
+		k->v[k->n++] = mv;
+	}
+	m->xact[x].cid++;
+}
+
+static void
+step_end(Model *m)
+{
+	uint32_t	x = lrig_below(&m->rnd, XACTS);
+
+	if (m->xact[x].xid == 0)
+		return;
+	/* a snapshot of its own must go first */
+	for (uint32_t i = 0; i < SNAPS; i++)
+		if (m->snap[i] != NULL && m->snap[i]->own == m->xact[x].xid)
+		{
+			lrig_release(&m->rig, m->snap[i]);
+			m->snap[i] = NULL;
+		}
+	lrig_end(&m->rig, m->xact[x].xid, lrig_below(&m->rnd, 3) != 0);
+	m->xact[x].xid = 0;
+}
+
+static void
+step_snapshot(Model *m)
+{
+	uint32_t	i = lrig_below(&m->rnd, SNAPS);
+
+	if (m->snap[i] != NULL)
+	{
+		check_snapshot(m, m->snap[i]);
+		lrig_release(&m->rig, m->snap[i]);
+		m->snap[i] = NULL;
+	}
+	else
+	{
+		uint32_t	x = lrig_below(&m->rnd, XACTS);
+
+		m->snap[i] = lrig_snapshot(&m->rig, lrig_below(&m->rnd, 2) ? m->xact[x].xid : 0,
+								  m->xact[x].cid);
+	}
+}
+
+/* What may happen beside a running scan. */
+static void
+background(Model *m)
+{
+	LtgFlushResult f;
+	LtgCompactResult c;
+
+	switch (lrig_below(&m->rnd, 6))
+	{
+		case 0:
+			lrig_freeze(&m->rig);
+			break;
+		case 1:
+		case 2:
+			lrig_ok(&m->rig, ltg_flush(m->rig.s, &f));
+			break;
+		case 3:
+			lrig_ok(&m->rig, ltg_compact(m->rig.s, &c));
+			m->compactions += c.compacted;
+			break;
+		case 4:
+			if (lrig_below(&m->rnd, 4) == 0)
+				lrig_ok(&m->rig, ltg_compact_store(m->rig.s, m->store[lrig_below(&m->rnd, STORES)], &c));
+			break;
+		case 5:
+			if (lrig_below(&m->rnd, 4) == 0)
+			{
+				LtgSeq		upto = m->rig.lsn - lrig_below(&m->rnd, 2000);
+
+				lrig_ok(&m->rig, ltg_flush_upto(m->rig.s, upto, &f));
+				assert_true(ltg_durable(m->rig.s) >= upto);
+			}
+			else
+				ltg_store_clear_graves(m->rig.s, m->store[0], m->rig.lsn - lrig_below(&m->rnd, 5000));
+			break;
+	}
+}
+
+static void
+step_restart(Model *m)
+{
+	for (uint32_t i = 0; i < SNAPS; i++)
+		m->snap[i] = NULL;
+	for (uint32_t x = 0; x < XACTS; x++)
+		m->xact[x].xid = 0;
+	lrig_restart(&m->rig);
+	for (uint32_t s = 0; s < STORES; s++)
+		m->store[s] = lrig_find(&m->rig, s);
+	m->restarts++;
+}
+
+static void
+problem(void *arg, const char *text)
+{
+	(void) arg;
+	fail_msg("check: %s", text);
+}
+
+static void
+step_check(Model *m)
+{
+	RigSnapshot *snap = lrig_snapshot(&m->rig, 0, 0);
+
+	check_snapshot(m, snap);
+	lrig_release(&m->rig, snap);
+	for (uint32_t s = 0; s < STORES; s++)
+	{
+		check_raw_scan(m, s);
+		for (uint32_t i = 0; i < KEYS; i++)
+			if (lrig_below(&m->rnd, 5) == 0)
+				check_versions(m, s, i);
+	}
+	lrig_ok(&m->rig, ltg_check_all(m->rig.s, problem, m));
+}
+
+static void
+run_seed(uint64_t seed, uint32_t steps)
+{
+	Model	   *m = calloc(1, sizeof(Model));
+	LtgConfig	config;
+
+	m->seed = m->rnd = seed;
+	lrig_config(&config);
+	config.file_target_bytes = seed % 3 == 0 ? 16 * 1024 : 128 * 1024;
+	config.block_size = seed % 2 == 0 ? 4096 : 16384;
+	lrig_open(&m->rig, &config);
+	for (uint32_t s = 0; s < STORES; s++)
+	{
+		make_keys(m, s);
+		m->store[s] = lrig_store(&m->rig, s, s == 0 ? LTG_STORE_KEEP_GRAVES : 0);
+	}
+	for (uint32_t i = 0; i < steps; i++)
+	{
+		uint32_t	what = lrig_below(&m->rnd, 100);
+
+		if (verbose)
+			fprintf(stderr, "step %u: %u\n", i, what);
+		if (what < 45)
+			step_write(m);
+		else if (what < 60)
+			step_end(m);
+		else if (what < 70)
+			step_snapshot(m);
+		else if (what < 90)
+			background(m);
+		else if (what < 91)
+			step_restart(m);
+		else if (what < 95)
+			step_check(m);
+	}
+	for (uint32_t x = 0; x < XACTS; x++)
+		while (m->xact[x].xid != 0)
+			step_end(m);
+	step_check(m);
+	lrig_flush_all(&m->rig);
+	lrig_compact_all(&m->rig);
+	step_check(m);
+	if (verbose)
+		fprintf(stderr, "seed %llu: %u rows compared, %u restarts, %u compactions\n",
+				(unsigned long long) seed, m->checked_rows, m->restarts, m->compactions);
+	lrig_close(&m->rig);
+	for (uint32_t s = 0; s < STORES; s++)
+		for (uint32_t i = 0; i < KEYS; i++)
+			free(m->keys[s][i].v);
+	free(m);
+}
+
+static uint64_t one_seed;
+static uint32_t one_steps = 400;
+
+static void
+given_seed(void **state)
+{
+	(void) state;
+	run_seed(one_seed, one_steps);
+}
+
+static void
+many_seeds(void **state)
+{
+	(void) state;
+	for (uint64_t seed = 1; seed <= 40; seed++)
+	{
+		print_message("seed %llu\n", (unsigned long long) seed);
+		run_seed(seed, 400);
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	const struct CMUnitTest one[] = {cmocka_unit_test(given_seed)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(many_seeds)};
+
+	if (argc > 1)
+	{
+		one_seed = strtoull(argv[1], NULL, 10);
+		if (argc > 2)
+			one_steps = (uint32_t) atoi(argv[2]);
+		verbose = true;
+		return cmocka_run_group_tests(one, NULL, NULL);
+	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
