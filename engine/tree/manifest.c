@@ -20,7 +20,7 @@
 #define MAGIC UINT64_C(0x31494e414d47544c)	/* "LTGMANI1" */
 #define FILE_SIZE 16
 #define STORE_SIZE 56
-#define RUN_SIZE 176
+#define RUN_SIZE 180
 #define DROP_SIZE 32
 #define BOUND_SIZE 24
 
@@ -204,6 +204,7 @@ put_run(uint8_t *p, const LtgRunRef *r)
 	p = put32(p, r->height);
 	p = put64(p, r->filter_offset);
 	p = put32(p, r->filter_blocks);
+	p = put32(p, r->filter_block_lines);
 	p = put32(p, r->level);
 	p = put64(p, r->age);
 	p = put64(p, r->entries);
@@ -366,6 +367,7 @@ get_run(LtgReader *r, LtgRunRef *ref)
 	ref->height = ltg_read_u32(r);
 	ref->filter_offset = ltg_read_u64(r);
 	ref->filter_blocks = ltg_read_u32(r);
+	ref->filter_block_lines = ltg_read_u32(r);
 	ref->level = ltg_read_u32(r);
 	ref->age = ltg_read_u64(r);
 	ref->entries = ltg_read_u64(r);
