@@ -72,7 +72,7 @@ server_kill()
 	pids="$server_pid $(ps -o pid= --ppid "$server_pid")"
 	kill -KILL $pids
 	for p in $pids; do
-		while kill -0 "$p" 2>/dev/null && [ "$(ps -o stat= -p "$p" | cut -c1)" != Z ]; do sleep 0.05; done
+		while [ -d "/proc/$p" ]; do sleep 0.05; done
 	done
 	server_pid=
 }

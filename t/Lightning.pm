@@ -69,21 +69,12 @@ sub kill_server
 	{
 		for (1 .. 1000)
 		{
-			last unless -d "/proc/$p" && slurp_state($p) ne 'Z';
+			last unless -d "/proc/$p";
 			sleep 0.01;
 		}
 	}
 	$node->{_pid} = undef;
 	return;
-}
-
-sub slurp_state
-{
-	my ($p) = @_;
-	open(my $f, '<', "/proc/$p/stat") or return 'Z';
-	my $stat = <$f> // '';
-	close $f;
-	return $stat =~ /^\d+ \(.*\) (\S) / ? $1 : 'Z';
 }
 
 sub worker_pid
