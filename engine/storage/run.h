@@ -205,6 +205,9 @@ typedef struct LtgBlockView
 {
 	const uint8_t *data;		/* decompressed data block */
 	uint32_t	len;
+	LtgFileId	file;			/* where it comes from: its name, while the
+								 * memory may be used for another block */
+	uint64_t	offset;
 	uint32_t	n;				/* entries (= keys when plain) */
 	uint32_t	at;				/* index of the iterator's current entry */
 	bool		plain;

@@ -310,6 +310,8 @@ ltg_run_iter_block(LtgRunIter *it, LtgBlockView *view)
 	memset(view, 0, sizeof(*view));
 	view->data = b;
 	view->len = it->path[0].len;
+	view->file = it->ref.file;
+	view->offset = it->path[0].offset;
 	view->n = it->n;
 	view->at = it->entry;
 	view->plain = (flags & LTG_BF_PLAIN) != 0;

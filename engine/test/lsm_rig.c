@@ -172,7 +172,7 @@ lrig_open(LsmRig *rig, const LtgConfig *config)
 	rig->xact = calloc(rig->cap_xacts, sizeof(RigXact));
 	rig->n_xacts = 1;
 	rig->xact[0] = RIG_COMMITTED;
-	rig->lsn = 1000;
+	rig->lsn = 100000;
 	start(rig);
 }
 

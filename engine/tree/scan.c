@@ -75,7 +75,8 @@ struct LtgScan
 
 	LtgMerge	merge;
 	uint32_t	block_wait;		/* rows to go before the block path is tried */
-	const uint8_t *copied_from; /* block that was copied last in this call */
+	LtgFileId	copied_file;	/* block that was copied last in this call */
+	uint64_t	copied_offset;
 	const uint8_t *copied_to;
 
 	/* the batch */
@@ -387,18 +388,25 @@ judge_block(LtgScan *scan, const LtgBlockView *b, bool *seen)
 	return scan->snap->failed ? LTG_HOST_ERROR : LTG_OK;
 }
 
+static bool
+is_copied(const LtgScan *scan, const LtgBlockView *b)
+{
+	return scan->copied_file == b->file && scan->copied_offset == b->offset;
+}
+
 static LtgStatus
 add_block_part(LtgScan *scan, const LtgBlockView *b, uint32_t n)
 {
 	ScanPart   *part;
 
-	if (scan->copied_from != b->data)
+	if (!is_copied(scan, b))
 	{
 		uint8_t    *p;
 
 		LTG_TRY(carve(scan, b->len, &p));
 		memcpy(p, b->data, b->len);
-		scan->copied_from = b->data;
+		scan->copied_file = b->file;
+		scan->copied_offset = b->offset;
 		scan->copied_to = p;
 	}
 	LTG_TRY(new_part(scan, &part));
@@ -440,7 +448,7 @@ take_block(LtgScan *scan)
 	LTG_TRY(judge_block(scan, &b, &seen));
 	if (seen)
 	{
-		if (scan->n > 0 && scan->copied_from != b.data && !fits(scan, b.len))
+		if (scan->n > 0 && !is_copied(scan, &b) && !fits(scan, b.len))
 		{
 			const uint8_t *key;
 			uint32_t	key_len;
@@ -568,7 +576,7 @@ ltg_scan_next(LtgScan *scan, LtgBatch *batch)
 	while (st == LTG_OK && scan->n == 0)
 	{
 		scan->block_wait = 0;
-		scan->copied_from = NULL;
+		scan->copied_file = 0;
 		ltg_epoch_enter(s);
 		st = fill(scan);
 		ltg_merge_clear(&scan->merge);
