@@ -31,7 +31,7 @@ sample(LtgSession *s, uint64_t number)
 		for (uint32_t j = 0; j < i; j++)
 		{
 			LtgRunRef	r = {.file = 38 + j % 3,.root_offset = 1000 * i + j,
-			.root_disk_len = 10,.height = 1,.level = 0,.age = 100 - j,.entries = 5,
+			.root_disk_len = 1000,.height = 1,.level = 0,.age = 100 - j,.entries = 5,
 			.keys = 4,.min_seq = j,.max_seq = j + 1};
 
 			ltg_bound_set(&r.min_key, (const uint8_t *) "abc", 3);

@@ -20,11 +20,7 @@
 #define MAGIC UINT64_C(0x31494e414d47544c)	/* "LTGMANI1" */
 #define FILE_SIZE 16
 #define STORE_SIZE 56
-#define RUN_SIZE 180
 #define DROP_SIZE 32
-#define BOUND_SIZE 24
-
-_Static_assert(LTG_BOUND_BYTES + 2 == BOUND_SIZE, "size of a stored key bound");
 
 /* ---- names ---- */
 
@@ -185,42 +181,6 @@ put_key(uint8_t *p, const LtgStoreKey *k)
 	return put32(p, (uint32_t) k->backend);
 }
 
-static uint8_t *
-put_bound(uint8_t *p, const LtgBound *b)
-{
-	memset(p, 0, BOUND_SIZE);
-	p[0] = b->len;
-	p[1] = b->truncated;
-	memcpy(p + 2, b->bytes, b->len);
-	return p + BOUND_SIZE;
-}
-
-static uint8_t *
-put_run(uint8_t *p, const LtgRunRef *r)
-{
-	p = put64(p, r->file);
-	p = put64(p, r->root_offset);
-	p = put32(p, r->root_disk_len);
-	p = put32(p, r->height);
-	p = put64(p, r->filter_offset);
-	p = put32(p, r->filter_blocks);
-	p = put32(p, r->filter_block_lines);
-	p = put32(p, r->level);
-	p = put64(p, r->age);
-	p = put64(p, r->entries);
-	p = put64(p, r->keys);
-	p = put64(p, r->tombstones);
-	p = put64(p, r->unsettled);
-	p = put64(p, r->disk_bytes);
-	p = put64(p, r->raw_bytes);
-	p = put64(p, r->min_seq);
-	p = put64(p, r->max_seq);
-	p = put64(p, r->min_xid);
-	p = put64(p, r->max_xid);
-	p = put_bound(p, &r->min_key);
-	return put_bound(p, &r->max_key);
-}
-
 static void
 put_header(uint8_t *p, const LtgManifestHeader *h)
 {
@@ -244,27 +204,27 @@ put_header(uint8_t *p, const LtgManifestHeader *h)
 				ltg_crc32c(0, start, LTG_MANIFEST_HEADER - 4));
 }
 
+/* With runs that take run_size bytes each. */
 static uint64_t
-manifest_bytes(const LtgManifestHeader *h)
+manifest_bytes(const LtgManifestHeader *h, uint32_t run_size)
 {
 	return LTG_MANIFEST_HEADER + (uint64_t) h->n_files * FILE_SIZE +
-		(uint64_t) h->n_stores * STORE_SIZE + (uint64_t) h->n_runs * RUN_SIZE +
+		(uint64_t) h->n_stores * STORE_SIZE + (uint64_t) h->n_runs * run_size +
 		(uint64_t) h->n_drops * DROP_SIZE + 4;
 }
 
 LtgStatus
 ltg_manifest_encode(LtgSession *s, LtgManifest *m, uint8_t **buf, size_t *len)
 {
+	uint64_t	most = manifest_bytes(&m->h, LTG_RUN_REF_MAX);
 	uint8_t    *start,
 			   *p;
 
-	m->h.bytes = manifest_bytes(&m->h);
-	start = p = s->port->alloc(s->port, m->h.bytes);
+	start = s->port->alloc(s->port, most);
 	if (start == NULL)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for a manifest of %llu bytes",
-						(unsigned long long) m->h.bytes);
-	put_header(p, &m->h);
-	p += LTG_MANIFEST_HEADER;
+						(unsigned long long) most);
+	p = start + LTG_MANIFEST_HEADER;
 	for (uint32_t i = 0; i < m->h.n_files; i++)
 	{
 		p = put64(p, m->files[i].id);
@@ -283,15 +243,17 @@ ltg_manifest_encode(LtgSession *s, LtgManifest *m, uint8_t **buf, size_t *len)
 		p = put64(p, st->graves_cleared);
 	}
 	for (uint32_t i = 0; i < m->h.n_runs; i++)
-		p = put_run(p, &m->runs[i]);
+		p += ltg_run_ref_encode(p, &m->runs[i]);
 	for (uint32_t i = 0; i < m->h.n_drops; i++)
 	{
 		p = put_key(p, &m->drops[i].key);
 		p = put64(p, m->drops[i].stamp);
 		p = put64(p, m->drops[i].at);
 	}
-	p = put32(p, ltg_crc32c(0, start, (size_t) (p - start)));
-	LTG_ASSERT((uint64_t) (p - start) == m->h.bytes);
+	m->h.bytes = (uint64_t) (p - start) + 4;
+	LTG_ASSERT(m->h.bytes <= most);
+	put_header(start, &m->h);
+	(void) put32(p, ltg_crc32c(0, start, (size_t) (p - start)));
 	*buf = start;
 	*len = m->h.bytes;
 	return LTG_OK;
@@ -329,7 +291,7 @@ decode_header(LtgSession *s, const uint8_t *buf, uint64_t number, LtgManifestHea
 	h->n_runs = ltg_read_u32(&r);
 	h->n_drops = ltg_read_u32(&r);
 	if (header != LTG_MANIFEST_HEADER || h->number != number ||
-		h->bytes != manifest_bytes(h))
+		h->bytes < manifest_bytes(h, 1))
 		return damaged(s, number, LTG_CORRUPT, "manifest header contradicts itself or its name");
 	return LTG_OK;
 }
@@ -341,49 +303,6 @@ get_key(LtgReader *r, LtgStoreKey *k)
 	k->database = ltg_read_u32(r);
 	k->relation = ltg_read_u32(r);
 	k->backend = (int32_t) ltg_read_u32(r);
-}
-
-static void
-get_bound(LtgReader *r, LtgBound *b)
-{
-	const uint8_t *p = ltg_read_bytes(r, BOUND_SIZE);
-
-	if (p == NULL || p[0] > LTG_BOUND_BYTES || p[1] > 1)
-	{
-		r->failed = true;
-		return;
-	}
-	b->len = p[0];
-	b->truncated = p[1];
-	memcpy(b->bytes, p + 2, LTG_BOUND_BYTES);
-}
-
-static void
-get_run(LtgReader *r, LtgRunRef *ref)
-{
-	ref->file = ltg_read_u64(r);
-	ref->root_offset = ltg_read_u64(r);
-	ref->root_disk_len = ltg_read_u32(r);
-	ref->height = ltg_read_u32(r);
-	ref->filter_offset = ltg_read_u64(r);
-	ref->filter_blocks = ltg_read_u32(r);
-	ref->filter_block_lines = ltg_read_u32(r);
-	ref->level = ltg_read_u32(r);
-	ref->age = ltg_read_u64(r);
-	ref->entries = ltg_read_u64(r);
-	ref->keys = ltg_read_u64(r);
-	ref->tombstones = ltg_read_u64(r);
-	ref->unsettled = ltg_read_u64(r);
-	ref->disk_bytes = ltg_read_u64(r);
-	ref->raw_bytes = ltg_read_u64(r);
-	ref->min_seq = ltg_read_u64(r);
-	ref->max_seq = ltg_read_u64(r);
-	ref->min_xid = ltg_read_u64(r);
-	ref->max_xid = ltg_read_u64(r);
-	get_bound(r, &ref->min_key);
-	get_bound(r, &ref->max_key);
-	if (ref->level >= LTG_LEVELS_MAX || ref->root_disk_len == 0)
-		r->failed = true;
 }
 
 static int
@@ -457,7 +376,8 @@ decode_body(LtgSession *s, LtgReader *r, LtgManifest *m, const LtgManifestHeader
 	{
 		LtgRunRef	ref;
 
-		get_run(r, &ref);
+		if (!ltg_run_ref_decode(r, &ref) || ref.level >= LTG_LEVELS_MAX)
+			r->failed = true;
 		LTG_TRY(grow(s, (void **) &m->runs, m->h.n_runs, &m->cap_runs, sizeof(*m->runs)));
 		m->runs[m->h.n_runs++] = ref;
 	}

@@ -23,8 +23,9 @@
  *	 76		4	number of tombstones of dropped stores
  *	 80		12	zero
  *	 92		4	CRC-32C of the 92 bytes before
- *	 then	files (16 bytes each), stores (56), runs (176), tombstones (32);
- *			the runs of a store follow each other in the order of the stores
+ *	 then	files (16 bytes each), stores (56), runs (ltg_run_ref_encode),
+ *			tombstones (32); the runs of a store follow each other, in the order
+ *			of the stores
  *	 last	4	CRC-32C of everything before
  *
  * Version history: 1, first.
