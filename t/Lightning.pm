@@ -31,6 +31,7 @@ lightning.memtable_size = '1MB'
 lightning.memtable_count = 4
 lightning.cache_size = '8MB'
 log_min_messages = log
+log_statement = none
 log_line_prefix = '%m [%p] %b '
 restart_after_crash = on
 deadlock_timeout = 100ms
