@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "base/epoch.h"
@@ -256,7 +257,9 @@ main(int argc, char **argv)
 		return 1;
 
 	arena = n_keys * 240 + 1024 * 1024;
-	mem = aligned_alloc(64, arena / 64 * 64);
+	arena = (arena + 2097151) / 2097152 * 2097152;
+	mem = aligned_alloc(2097152, arena);
+	madvise(mem, arena, MADV_HUGEPAGE);
 	g = ltg_gen_init(mem, arena / 64 * 64);
 	bench_memtable(g, ROWIDS, "ascending rowids");
 	bench_memtable(g, TWO_LOADERS, "rowids of two loaders");

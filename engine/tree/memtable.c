@@ -27,6 +27,8 @@
 	((sizeof(LtgMemList) + LTG_CACHE_LINE - 1) & ~(uint64_t) (LTG_CACHE_LINE - 1))
 #define BYTES_PER_BUCKET 96
 #define NODE_LEVELS_RESERVED 2	/* taller nodes get space of their own */
+#define TOWER_CHUNK (16 * 1024)
+#define LINE_BEHIND 64
 
 static inline LtgMemLink *
 gen_buckets(const LtgGeneration *g)
@@ -103,6 +105,7 @@ ltg_gen_init(void *mem, size_t size)
 	LTG_ASSERT(g->body < g->limit);
 	atomic_init(&g->used, g->body);
 	atomic_init(&g->lists_used, g->limit);
+	atomic_init(&g->towers, 0);
 	atomic_init(&g->number, 0);
 	memset(g->store_bucket, 0, (size_t) (g->body - offsetof(LtgGeneration, store_bucket)));
 	return g;
@@ -119,6 +122,7 @@ ltg_gen_reset(LtgGeneration *g, uint64_t number)
 			   (size_t) (g->body - offsetof(LtgGeneration, store_bucket)));
 	atomic_store_explicit(&g->number, number, memory_order_relaxed);
 	atomic_store_explicit(&g->lists_used, g->limit, memory_order_relaxed);
+	atomic_store_explicit(&g->towers, 0, memory_order_relaxed);
 	atomic_store_explicit(&g->used, g->body, memory_order_release);
 }
 
@@ -300,6 +304,8 @@ hash_find(const LtgGeneration *g, uint32_t list, const uint8_t *key,
 	{
 		LtgMemNode *n = ltg_mem_at(g, word & g->off_mask);
 
+		/* Most nodes are followed by their first version. */
+		__builtin_prefetch((char *) n + LINE_BEHIND);
 		if (tag_matches(g, word, h) && n->list == list && n->key_len == key_len &&
 			memcmp(ltg_mem_key_bytes(n), key, key_len) == 0)
 			return n;
@@ -379,6 +385,44 @@ make_version(LtgGeneration *g, const LtgVersion *v, uint32_t older, uint64_t *cu
 	return mv;
 }
 
+/*
+ * Space for a tall node.  Every search passes through tall nodes; close together
+ * they take few lines and pages of the processor's caches.  0: the arena is full.
+ */
+static uint64_t
+reserve_tower(LtgGeneration *g, uint64_t bytes)
+{
+	uint64_t	chunk = atomic_load_explicit(&g->towers, memory_order_relaxed);
+	uint64_t	units = bytes >> 3;
+	uint64_t	fresh;
+
+	if (bytes > TOWER_CHUNK / 8)
+		return ltg_gen_reserve(g, bytes);
+	do
+	{
+		uint64_t	next = chunk & UINT32_MAX;
+
+		if (next + units <= chunk >> 32)
+		{
+			if (atomic_compare_exchange_weak_explicit(&g->towers, &chunk, chunk + units,
+													  memory_order_relaxed,
+													  memory_order_relaxed))
+				return next << 3;
+			continue;
+		}
+		fresh = ltg_gen_reserve(g, TOWER_CHUNK);
+		if (fresh == 0)
+			return ltg_gen_reserve(g, bytes);
+		if (atomic_compare_exchange_strong_explicit(&g->towers, &chunk,
+													(fresh + TOWER_CHUNK) >> 3 << 32 |
+													((fresh >> 3) + units),
+													memory_order_relaxed,
+													memory_order_relaxed))
+			return fresh;
+		ltg_gen_unreserve(g, fresh, fresh + TOWER_CHUNK);
+	} while (true);
+}
+
 static LtgMemNode *
 make_node(LtgGeneration *g, LtgMemList *l, const uint8_t *key, uint32_t key_len,
 		  uint64_t h, uint64_t *cursor)
@@ -390,7 +434,7 @@ make_node(LtgGeneration *g, LtgMemList *l, const uint8_t *key, uint32_t key_len,
 
 	if (height > NODE_LEVELS_RESERVED)
 	{
-		at = ltg_gen_reserve(g, node_bytes(height, key_len));
+		at = reserve_tower(g, node_bytes(height, key_len));
 		if (at == 0)
 			height = NODE_LEVELS_RESERVED;	/* costs speed only */
 	}

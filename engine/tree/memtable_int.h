@@ -39,6 +39,8 @@ struct LtgGeneration
 	/* the bump pointer, bytes from the header; a line of its own */
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t used;
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t lists_used;
+	/* what is left of the chunk for tall nodes: end << 32 | next, as places */
+	_Atomic uint64_t towers;
 	_Alignas(LTG_CACHE_LINE) LtgMemLink store_bucket[];
 };
 

@@ -14,6 +14,29 @@
 #include "storage/run.h"
 #include "tree/memtable_int.h"
 
+#define PREFETCH_LEVELS 2
+#define NODE_KEY_AT (sizeof(LtgMemNode) + 8)	/* of a low node */
+
+/*
+ * Fetch what a search that has come to `links` will compare next: the next node
+ * of this level and, should that lie behind the key, those of the levels below.
+ * So only the steps to the right wait for memory one after the other.
+ */
+static inline void
+prefetch_nexts(const LtgGeneration *g, LtgMemLink *links, uint32_t level)
+{
+	uint32_t	lowest = level < PREFETCH_LEVELS ? 0 : level - PREFETCH_LEVELS;
+
+	for (uint32_t i = level + 1; i-- > lowest;)
+	{
+		const char *n = ltg_mem_at(g, atomic_load_explicit(&links[i],
+														   memory_order_relaxed));
+
+		__builtin_prefetch(n);
+		__builtin_prefetch(n + NODE_KEY_AT + 7);
+	}
+}
+
 uint32_t
 ltg_mem_search(const LtgGeneration *g, LtgMemList *l, const LtgMemKey *k,
 			   bool or_equal, LtgMemLink **before, uint32_t *after)
@@ -42,6 +65,7 @@ ltg_mem_search(const LtgGeneration *g, LtgMemList *l, const LtgMemKey *k,
 				break;
 			}
 			links = n->next;
+			prefetch_nexts(g, links, level);
 		}
 		before[level] = links;
 		after[level] = next;
@@ -103,6 +127,10 @@ ltg_mem_next(LtgGeneration *g, LtgMemNode *n)
 	if (next == 0)
 		return NULL;
 	node = ltg_mem_at(g, next);
+	/* The caller looks at this node now, and at the one behind it soon. */
+	next = atomic_load_explicit(&node->next[0], memory_order_relaxed);
+	__builtin_prefetch(ltg_mem_at(g, next));
+	__builtin_prefetch((char *) ltg_mem_at(g, next) + LTG_CACHE_LINE);
 	return node;
 }
 
