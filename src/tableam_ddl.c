@@ -89,7 +89,14 @@ lightning_relation_nontransactional_truncate(Relation rel)
 	ltg_store_info(s, lr->store, &info);
 
 	/* the record and the change itself belong to one generation */
-	ltg_ddl_pin(s);
+	for (;;)
+	{
+		ltg_ddl_pin(s);
+		if ((info.flags & LTG_STORE_TEMP) != 0 || lightning_gate_is_up())
+			break;
+		ltg_ddl_unpin(s);
+		lightning_gate_wait();
+	}
 	if (info.flags & LTG_STORE_TEMP)
 		stamp = ltg_next_unlogged_seq(s);
 	else
@@ -112,6 +119,7 @@ lightning_relation_size(Relation rel, ForkNumber forkNumber)
 
 	if (forkNumber != MAIN_FORKNUM && forkNumber != InvalidForkNumber)
 		return 0;
+	lightning_forbid_prefetch();
 	rows = ltg_store_next_rowid(lightning_rel(rel)->store);
 	return (rows + LIGHTNING_BLOCK_ROWS - 1) / LIGHTNING_BLOCK_ROWS * BLCKSZ;
 }
