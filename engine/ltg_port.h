@@ -100,7 +100,7 @@ struct LtgPort
 	/*
 	 * Files.  On failure fill *err (status, os_errno, file, msg) and return
 	 * its status.  file_open returns LTG_NOT_FOUND without filling err when
-	 * the name does not exist.  file_read reads at most len bytes; *nread is
+	 * the name does not exist; file_remove then returns that, or LTG_OK.  file_read reads at most len bytes; *nread is
 	 * short only at end of file.  file_close never fails; closing an unsynced
 	 * file gives no durability.
 	 */

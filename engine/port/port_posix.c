@@ -305,6 +305,8 @@ posix_file_remove(LtgPort *port, const char *name, LtgError *err)
 
 	if (e == 0 && unlinkat(p->dirfd, name, 0) != 0)
 		e = errno;
+	if (e == ENOENT)
+		return LTG_NOT_FOUND;
 	if (e != 0)
 		return fail_errno(err, e, name, "could not remove file");
 	return LTG_OK;

@@ -14,7 +14,7 @@
 #define WRITERS 3
 #define KEYS 60					/* of each writer */
 #define STORES 3
-#define ROUNDS 1200
+#define ROUNDS 3000
 
 typedef struct Actor
 {

@@ -101,7 +101,7 @@ files_round_trip(void **state)
 	assert_int_equal(p->dir_list(p, count_name, &names, &f->err), LTG_OK);
 	assert_int_equal(names, 1);
 	assert_int_equal(p->file_remove(p, "b", &f->err), LTG_OK);
-	assert_int_equal(p->file_remove(p, "b", &f->err), LTG_IO);
+	assert_int_equal(p->file_remove(p, "b", &f->err), LTG_NOT_FOUND);
 	assert_int_equal(f->err.os_errno, ENOENT);
 }
 
