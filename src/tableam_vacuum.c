@@ -62,6 +62,7 @@ typedef struct Vacuum
 	VacDeadItems *dead;
 
 	LtgSeq		graves_upto;	/* V1, V2 */
+	LtgSeq		graves_cleared; /* by the VACUUM before */
 	TransactionId newest_removed;
 	double		live;
 	double		removed;
@@ -185,6 +186,15 @@ note_removed(Vacuum *vac, const LightningVersions *kv, const LightningRowState *
 		vac->newest_removed = xid;
 }
 
+/* Its entries went in an earlier VACUUM; only the engine still has it. */
+static bool
+grave_is_cleared(const LightningVersions *kv, const LightningRowState *st, LtgSeq cleared)
+{
+	const LtgVersion *v = &kv->v[st->top >= 0 ? st->top : 0];
+
+	return v->seq != 0 && v->seq <= cleared;
+}
+
 static void
 vacuum_row(Vacuum *vac, const LightningVersions *kv)
 {
@@ -196,6 +206,8 @@ vacuum_row(Vacuum *vac, const LightningVersions *kv)
 	{
 		case LIGHTNING_ROW_NEVER:
 		case LIGHTNING_ROW_DEAD:
+			if (grave_is_cleared(kv, &st, vac->graves_cleared))
+				return;
 			vac->removed += 1;
 			if (vac->nindexes == 0 || !vac->clean_indexes)
 				return;
@@ -363,6 +375,7 @@ vacuum_table(Vacuum *vac, const LtgStoreInfo *info)
 		vac->live = lightning_estimate_rows(info);
 		return;
 	}
+	vac->graves_cleared = info->graves_cleared;
 	alloc_dead(vac, info->entries + info->memtable_keys);
 	vac->graves_upto = applied_seq(vac);
 	scan_table(vac, ltg_store_next_rowid(lr->store));
@@ -453,6 +466,7 @@ struct LightningAnalyze
 	BlockNumber *populated;		/* NULL: every block is what it is */
 	uint32		npopulated;
 	uint32		last;			/* visited last, in populated */
+	LtgSeq		graves_cleared;
 	double		weight;
 };
 
@@ -510,6 +524,7 @@ begin_analyze(LightningScanDesc scan)
 	ltg_store_info(lightning_session(), lightning_rel(rel)->store, &info);
 	an->end = info.next_rowid;
 	an->nblocks = (BlockNumber) ((an->end + LIGHTNING_BLOCK_ROWS - 1) / LIGHTNING_BLOCK_ROWS);
+	an->graves_cleared = info.graves_cleared;
 	an->weight = 1.0;
 	an->last = PG_UINT32_MAX;
 	sampled = sample_target(rel);
@@ -573,6 +588,10 @@ lightning_scan_analyze_next_tuple(TableScanDesc sscan, TransactionId OldestXmin,
 		{
 			case LIGHTNING_ROW_NEVER:
 			case LIGHTNING_ROW_DEAD:
+				/* what VACUUM has dealt with must not call for another one */
+				if (!grave_is_cleared(kv, &st, an->graves_cleared))
+					*deadrows += an->weight;
+				break;
 			case LIGHTNING_ROW_RECENTLY_DEAD:
 				*deadrows += an->weight;
 				break;

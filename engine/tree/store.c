@@ -474,6 +474,7 @@ fill_info(LtgStore *store, LtgStoreInfo *info)
 	info->stamp = store->stamp;
 	info->flags = atomic_load_explicit(&store->flags, memory_order_acquire);
 	info->next_rowid = ltg_store_next_rowid(store);
+	info->graves_cleared = atomic_load_explicit(&store->graves_cleared, memory_order_acquire);
 	rs = atomic_load_explicit(&store->runs, memory_order_acquire);
 	if (rs == NULL)
 		return;
