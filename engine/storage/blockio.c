@@ -268,6 +268,10 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 			LTG_TRY(peek(s, at, owned, data, len));
 		if (LTG_LIKELY(*data != NULL))
 		{
+			/* the header's second line and what follows it, while the first
+			 * is awaited */
+			__builtin_prefetch(*data + LTG_CACHE_LINE);
+			__builtin_prefetch(*data + 2 * LTG_CACHE_LINE);
 			/* a root or child pointer that names another kind of block */
 			if (LTG_UNLIKELY((type == LTG_BLOCK_DATA || type == LTG_BLOCK_INNER) &&
 							 (*data)[LTG_BH_TYPE] != type))

@@ -360,6 +360,8 @@ find(const LtgCache *c, LtgFileId file, uint64_t offset)
 	{
 		const Entry *e = entry(c, i);
 
+		/* nearly always the right one: do not wait for the entry first */
+		__builtin_prefetch((const uint8_t *) frame_header(c, i) + FRAME_HEADER);
 		if (e->offset == offset && e->file == file)
 			return i;
 		i = atomic_load_explicit(&e->hash_next, memory_order_acquire);

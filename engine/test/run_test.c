@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "base/coding.h"
 #include "rig.h"
 #include "storage/file.h"
 
@@ -432,6 +433,61 @@ tall_trees(void **state)
 		round_trip((KeyForm) kf, MIXED, 4000, &opt, (uint64_t) kf);
 }
 
+/* Blocks whose indexes need 32 bits, and runs that are one block. */
+static void
+huge_blocks(void **state)
+{
+	LtgRunOptions opt = rig_options();
+	int			kf;
+
+	(void) state;
+	opt.block_size = 1 << 20;
+	for (kf = 0; kf < KEY_FORMS; kf++)
+	{
+		round_trip((KeyForm) kf, MIXED, 6000, &opt, (uint64_t) kf);
+		round_trip((KeyForm) kf, ONE_WRITER, 6000, &opt, (uint64_t) kf);
+	}
+}
+
+/* Keys at the limit of length, nearly equal. */
+static void
+longest_keys(void **state)
+{
+	LtgRunOptions opt = rig_options();
+	uint8_t		key[LTG_KEY_MAX];
+	LtgVersion	v = {.payload = key, .payload_len = 5, .state = LTG_SETTLED};
+	LtgPoint	p = {0};
+	LtgRunRef	ref;
+	Model		m = {0};
+	Rig			r;
+	uint32_t	i;
+
+	(void) state;
+	rig_open(&r);
+	memset(key, 'k', sizeof(key));
+	for (i = 0; i < 300; i++)
+	{
+		ltg_store_be64(key + LTG_KEY_MAX - 8, i * 2);
+		model_add(&m, key, LTG_KEY_MAX, &v);
+	}
+	model_add(&m, key, LTG_KEY_MAX - 8, &v);
+	model_add(&m, key, 0, &v);
+	model_sort(&m);
+	opt.block_size = 4096;
+	assert_int_equal(model_write(&r, &m, 1, &opt, &ref), LTG_OK);
+	assert_int_equal(ltg_run_check(&r.s, &ref), LTG_OK);
+	check_points(&r, &m, &ref);
+	for (i = 0; i < 300; i++)
+	{
+		ltg_store_be64(key + LTG_KEY_MAX - 8, i * 2 + 1);
+		assert_int_equal(ltg_run_get(&r.s, &ref, key, LTG_KEY_MAX, 0, false, &p, &v),
+						 LTG_NOT_FOUND);
+	}
+	ltg_point_close(&r.s, &p);
+	model_free(&m);
+	rig_close(&r);
+}
+
 static void
 tiny_runs(void **state)
 {
@@ -456,6 +512,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_forms),
 		cmocka_unit_test(tall_trees),
+		cmocka_unit_test(huge_blocks),
+		cmocka_unit_test(longest_keys),
 		cmocka_unit_test(tiny_runs),
 	};
 
