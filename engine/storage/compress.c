@@ -7,7 +7,8 @@
  * The adaptive choice weighs space against the price of every later read from
  * disk.  zstd must save at least an eighth of the block to be worth its slower
  * decompression; lz4, which decompresses several times faster, wins whenever it
- * comes within a tenth of zstd.
+ * comes within a tenth of zstd.  Blocks of a run are alike: the more often lz4
+ * lost, the more blocks go by before it is tried again.
  */
 #include "storage/compress.h"
 
@@ -26,6 +27,8 @@ struct LtgCompressor
 	uint8_t    *lz4_buf;
 	uint32_t	zstd_cap;
 	uint32_t	lz4_cap;
+	uint32_t	lz4_lost;		/* times in a row, adaptive choice */
+	uint32_t	lz4_rest;		/* blocks to go until it is tried again */
 };
 
 struct LtgDecompressor
@@ -139,6 +142,37 @@ try_zstd(LtgSession *s, LtgCompressor *c, int level, const uint8_t *src, uint32_
 	return LTG_OK;
 }
 
+#define LZ4_REST_MAX 16
+
+/* Both codecs; leaves the size of the one to be used, 0 for the other. */
+static LtgStatus
+try_adaptive(LtgSession *s, LtgCompressor *c, int level, const uint8_t *src, uint32_t len,
+			 uint32_t *lz4, uint32_t *zstd)
+{
+	bool		resting = c->lz4_rest > 0;
+
+	if (resting)
+		c->lz4_rest--;
+	else
+		LTG_TRY(try_lz4(s, c, src, len, lz4));
+	LTG_TRY(try_zstd(s, c, level, src, len, zstd));
+	if (*zstd > len - len / 8)
+		*zstd = 0;
+	if (*zstd != 0 && *lz4 != 0 && *lz4 <= *zstd + *zstd / 10)
+	{
+		*zstd = 0;
+		c->lz4_lost = 0;
+		return LTG_OK;
+	}
+	*lz4 = 0;
+	if (!resting)
+	{
+		c->lz4_lost++;
+		c->lz4_rest = c->lz4_lost < LZ4_REST_MAX ? c->lz4_lost - 1 : LZ4_REST_MAX;
+	}
+	return LTG_OK;
+}
+
 LtgStatus
 ltg_compress(LtgSession *s, LtgCompressor *c, LtgCodecChoice choice, int level,
 			 const uint8_t *src, uint32_t len, const uint8_t **out, uint32_t *out_len,
@@ -148,19 +182,12 @@ ltg_compress(LtgSession *s, LtgCompressor *c, LtgCodecChoice choice, int level,
 	uint32_t	zstd = 0;
 
 	LTG_ASSERT(len > 0 && len <= LTG_BLOCK_MAX);
-	if (choice == LTG_CODEC_LZ4 || choice == LTG_CODEC_ADAPTIVE)
+	if (choice == LTG_CODEC_LZ4)
 		LTG_TRY(try_lz4(s, c, src, len, &lz4));
-	if (choice == LTG_CODEC_ZSTD || choice == LTG_CODEC_ADAPTIVE)
+	else if (choice == LTG_CODEC_ZSTD)
 		LTG_TRY(try_zstd(s, c, level, src, len, &zstd));
-	if (choice == LTG_CODEC_ADAPTIVE)
-	{
-		if (zstd > len - len / 8)
-			zstd = 0;
-		if (zstd == 0 || lz4 > zstd + zstd / 10)
-			lz4 = 0;
-		else if (lz4 != 0)
-			zstd = 0;
-	}
+	else if (choice == LTG_CODEC_ADAPTIVE)
+		LTG_TRY(try_adaptive(s, c, level, src, len, &lz4, &zstd));
 
 	*out = lz4 != 0 ? c->lz4_buf : zstd != 0 ? c->zstd_buf : src;
 	*out_len = lz4 != 0 ? lz4 : zstd != 0 ? zstd : len;
