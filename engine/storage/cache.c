@@ -37,6 +37,7 @@
 #define STAT_SLOTS 64
 #define FRAME_HEADER 64
 #define DROP_CHUNK 512			/* frames looked at per hold of the lock */
+#define SAME_USE_HITS 64		/* see still_same_use */
 
 typedef enum Place
 {
@@ -93,11 +94,14 @@ typedef struct Queue
 	uint32_t	n;
 } Queue;
 
+/* Written by the sessions of one slot only, as a rule by one session. */
 typedef struct StatSlot
 {
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t hits;
 	_Atomic uint64_t misses;
 	_Atomic uint64_t bypasses;
+	_Atomic uint32_t last_filled;	/* frame, NONE: none yet */
+	_Atomic uint64_t filled_at;	/* hits by then */
 } StatSlot;
 
 /* In front of every frame's bytes. */
@@ -321,6 +325,8 @@ ltg_cache_init(void *mem, size_t size, uint32_t frame_size)
 	queue_init(&c->ghost_free);
 	queue_init(&c->b1);
 	queue_init(&c->b2);
+	for (int i = 0; i < STAT_SLOTS; i++)
+		atomic_init(&c->stat[i].last_filled, NONE);
 	if (n == 0)
 		return c;
 	for (uint32_t i = 0; i <= c->bucket_mask; i++)
@@ -555,23 +561,39 @@ ltg_cache_peek(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset,
 	return ltg_frame_data(frame_header(c, i));
 }
 
+/*
+ * A scan returns to the block it has just read to go on from there, a few times
+ * per block.  That is still the same use of the block: if it counted as another,
+ * a scan would look like a working set.  So hits on the frame that a session has
+ * filled last do not count, for its next few hits of any block.
+ */
+static inline bool
+still_same_use(const StatSlot *slot, uint32_t i)
+{
+	return atomic_load_explicit(&slot->last_filled, memory_order_relaxed) == i &&
+		atomic_load_explicit(&slot->hits, memory_order_relaxed) -
+		atomic_load_explicit(&slot->filled_at, memory_order_relaxed) < SAME_USE_HITS;
+}
+
 const uint8_t *
 ltg_cache_lookup(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset,
 				 uint32_t *len)
 {
+	StatSlot   *slot = stat_slot(s, c);
 	uint32_t	i = find(c, file, offset);
 	Entry	   *e;
 
 	LTG_ASSERT(s->epoch_depth > 0);
 	if (i == NONE)
 	{
-		count(&stat_slot(s, c)->misses);
+		count(&slot->misses);
 		return NULL;
 	}
 	e = entry(c, i);
-	if (atomic_load_explicit(&e->ref, memory_order_relaxed) == 0)
+	if (atomic_load_explicit(&e->ref, memory_order_relaxed) == 0 &&
+		!still_same_use(slot, i))
 		atomic_store_explicit(&e->ref, 1, memory_order_relaxed);
-	count(&stat_slot(s, c)->hits);
+	count(&slot->hits);
 	*len = e->len;
 	return ltg_frame_data(frame_header(c, i));
 }
@@ -619,6 +641,7 @@ const uint8_t *
 ltg_cache_publish(LtgSession *s, LtgCache *c, LtgFrame *f, LtgFileId file,
 				  uint64_t offset, uint32_t len)
 {
+	StatSlot   *slot = stat_slot(s, c);
 	uint32_t	i = f->index;
 	uint32_t	other;
 	Entry	   *e = entry(c, i);
@@ -644,6 +667,10 @@ ltg_cache_publish(LtgSession *s, LtgCache *c, LtgFrame *f, LtgFileId file,
 		atomic_store_explicit(&e->ref, 0, memory_order_relaxed);
 		frame_put(c, i, place);
 		hash_link(c, i);
+		atomic_store_explicit(&slot->filled_at,
+							  atomic_load_explicit(&slot->hits, memory_order_relaxed),
+							  memory_order_relaxed);
+		atomic_store_explicit(&slot->last_filled, i, memory_order_relaxed);
 	}
 	s->port->unlock(s->port, LTG_LOCK_CACHE);
 	return ltg_frame_data(frame_header(c, i));

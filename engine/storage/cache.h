@@ -3,7 +3,8 @@
  *	  The block cache: decompressed blocks of immutable files in the shared
  *	  region, bounded, replaced by CAR (Bansal and Modha, FAST 2004), the clock
  *	  form of ARC: two clocks T1, T2, two ghost lists B1, B2, and the adaptation
- *	  of the target size p.
+ *	  of the target size p.  One thing is added: when a session soon looks up
+ *	  again the block that it entered last, that is still the same use of it.
  *
  * A hit takes no lock and writes to no shared line, except that it sets the
  * frame's reference bit if that is not set already.  Readers are protected by
