@@ -162,7 +162,8 @@ void
 lrig_open(LsmRig *rig, const LtgConfig *config)
 {
 	memset(rig, 0, sizeof(*rig));
-	strcpy(rig->dir, "/tmp/ltg-rig-XXXXXX");
+	/* in memory if there is such a place: thousands of syncs */
+	strcpy(rig->dir, access("/dev/shm", W_OK) == 0 ? "/dev/shm/ltg-rig-XXXXXX" : "/tmp/ltg-rig-XXXXXX");
 	assert_non_null(mkdtemp(rig->dir));
 	if (config != NULL)
 		rig->config = *config;

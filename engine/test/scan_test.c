@@ -1,0 +1,433 @@
+/*
+ * scan_test.c
+ *	  Scans: bounds, directions, batches, what may change between two calls.
+ */
+#include "test/lsm_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static LsmRig rig;
+
+/* Rows first, first + step, ... under their row ids, payload = row id. */
+static void
+load(LtgStore *t, uint64_t first, uint64_t n, uint64_t step, uint32_t len)
+{
+	LtgXid		x = lrig_begin(&rig);
+	uint8_t		payload[2000];
+
+	memset(payload, 7, sizeof(payload));
+	for (uint64_t i = 0; i < n; i++)
+	{
+		uint64_t	id = first + i * step;
+		uint8_t		key[5];
+
+		lrig_rowid(key, id);
+		memcpy(payload, &id, 8);
+		lrig_write(&rig, t, key, 5, LTG_PUT, payload, len, x, 0);
+	}
+	lrig_end(&rig, x, true);
+}
+
+static uint64_t
+row_id(const uint8_t *key)
+{
+	uint64_t	id = 0;
+
+	for (int i = 0; i < 5; i++)
+		id = id << 8 | key[i];
+	return id;
+}
+
+/* The scan must give exactly first, first + step, ... below end. */
+static void
+expect_rows(LtgStore *t, const LtgScanOptions *given, uint64_t lo, uint64_t hi,
+			uint64_t first, uint64_t n, int64_t step)
+{
+	LtgScanOptions opt = *given;
+	uint8_t		lo_key[5], hi_key[5];
+	RigSnapshot *snap = lrig_snapshot(&rig, 0, 0);
+	LtgScan    *scan;
+	LtgBatch	b;
+	LtgStatus	st;
+	uint64_t	seen = 0;
+
+	opt.snap = &snap->snap;
+	if (lo != 0)
+	{
+		lrig_rowid(lo_key, lo);
+		opt.lo = lo_key;
+		opt.lo_len = 5;
+	}
+	if (hi != 0)
+	{
+		lrig_rowid(hi_key, hi);
+		opt.hi = hi_key;
+		opt.hi_len = 5;
+	}
+	lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+	while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
+	{
+		assert_true(b.n > 0);
+		assert_true(opt.max_rows == 0 || b.n <= opt.max_rows);
+		for (uint32_t i = 0; i < b.n; i++, seen++)
+		{
+			uint64_t	want = first + (uint64_t) ((int64_t) seen * step);
+			const uint8_t *key;
+			uint32_t	len;
+			LtgVersion	v;
+			uint64_t	id;
+
+			ltg_batch_row(scan, i, &key, &len, &v);
+			assert_int_equal(len, 5);
+			assert_int_equal(row_id(key), want);
+			memcpy(&id, v.payload, 8);
+			assert_int_equal(id, want);
+		}
+	}
+	lrig_expect(&rig, st, LTG_END, __FILE__, __LINE__);
+	assert_int_equal(ltg_scan_next(scan, &b), LTG_END);
+	assert_int_equal(seen, n);
+	ltg_scan_close(scan);
+	lrig_release(&rig, snap);
+}
+
+static void
+every_way(LtgStore *t, uint64_t first, uint64_t n)
+{
+	static const uint32_t max_rows[] = {0, 1, 7, 8, 1000};
+
+	for (uint32_t k = 0; k < 5; k++)
+		for (int bypass = 0; bypass < 2; bypass++)
+		{
+			LtgScanOptions opt = {.cache_bypass = bypass, .max_rows = max_rows[k]};
+			uint64_t	last = first + n - 1;
+
+			if (max_rows[k] == 1 && n > 2000)
+				continue;
+			expect_rows(t, &opt, 0, 0, first, n, 1);
+			expect_rows(t, &opt, first + 10, last - 10, first + 10, n - 21, 1);
+			expect_rows(t, &opt, first + n / 2, first + n / 2, 0, 0, 1);
+			expect_rows(t, &opt, first + n / 2, first + n / 2 + 1, first + n / 2, 1, 1);
+			expect_rows(t, &opt, last + 1, 0, 0, 0, 1);
+			opt.backward = true;
+			expect_rows(t, &opt, 0, 0, last, n, -1);
+			expect_rows(t, &opt, first + 10, last - 10, last - 11, n - 21, -1);
+			expect_rows(t, &opt, first + n / 2, first + n / 2, 0, 0, -1);
+			expect_rows(t, &opt, first + n / 2, first + n / 2 + 1, first + n / 2, 1, -1);
+			expect_rows(t, &opt, 0, first, 0, 0, -1);
+		}
+}
+
+static void
+one_run(void **state)
+{
+	LtgStore   *t;
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	expect_rows(t, &(LtgScanOptions) {0}, 0, 0, 0, 0, 1);
+	load(t, 1000, 5000, 1, 100);
+	every_way(t, 1000, 5000);	/* memory (and what was flushed meanwhile) */
+	lrig_flush_all(&rig);
+	every_way(t, 1000, 5000);
+	lrig_compact_all(&rig);
+	every_way(t, 1000, 5000);
+	lrig_close(&rig);
+}
+
+/* Every arrangement of who has which keys. */
+static void
+interleaved(void **state)
+{
+	LtgStore   *t;
+	LtgCompactResult r;
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	load(t, 1000, 1000, 3, 60);
+	lrig_flush_all(&rig);
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	load(t, 1001, 1000, 3, 60);
+	lrig_flush_all(&rig);
+	load(t, 1002, 1000, 3, 60);
+	every_way(t, 1000, 3000);
+	/* the same rows again, and some only in the middle */
+	load(t, 1500, 100, 1, 60);
+	lrig_flush_all(&rig);
+	load(t, 2500, 10, 40, 60);
+	every_way(t, 1000, 3000);
+	/* payloads of nothing but their size: each too big for a batch */
+	lrig_close(&rig);
+}
+
+static void
+big_rows(void **state)
+{
+	LtgStore   *t;
+	uint8_t    *big = malloc(LTG_PAYLOAD_MAX);
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	memset(big, 1, LTG_PAYLOAD_MAX);
+	for (uint64_t i = 1; i <= 30; i++)
+	{
+		LtgXid		x = lrig_begin(&rig);
+		uint8_t		key[5];
+
+		memcpy(big, &i, 8);
+		lrig_rowid(key, i);
+		lrig_write(&rig, t, key, 5, LTG_PUT, big, i % 3 == 0 ? LTG_PAYLOAD_MAX : 1000 * (uint32_t) i, x, 0);
+		lrig_end(&rig, x, true);
+	}
+	expect_rows(t, &(LtgScanOptions) {0}, 0, 0, 1, 30, 1);
+	lrig_flush_all(&rig);
+	expect_rows(t, &(LtgScanOptions) {0}, 0, 0, 1, 30, 1);
+	expect_rows(t, &(LtgScanOptions) {.backward = true, .cache_bypass = true}, 0, 0, 30, 30, -1);
+	free(big);
+	lrig_close(&rig);
+}
+
+/* What happens between two calls changes nothing for the snapshot. */
+static void
+change_between_calls(void **state)
+{
+	LtgStore   *t;
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	load(t, 1000, 3000, 1, 100);
+	for (int backward = 0; backward < 2; backward++)
+	{
+		RigSnapshot *snap = lrig_snapshot(&rig, 0, 0);
+		LtgScanOptions opt = {.snap = &snap->snap, .max_rows = 50, .backward = backward};
+		LtgScan    *scan;
+		LtgBatch	b;
+		uint64_t	next = backward ? 3999 : 1000;
+		uint32_t	calls = 0;
+		uint8_t		lo[5], hi[5];
+		LtgStatus	st;
+
+		lrig_rowid(lo, 1000);
+		lrig_rowid(hi, 4000);
+		opt.lo = lo;
+		opt.hi = hi;
+		opt.lo_len = opt.hi_len = 5;
+		lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+		while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
+		{
+			for (uint32_t i = 0; i < b.n; i++)
+			{
+				const uint8_t *key;
+				uint32_t	len;
+				LtgVersion	v;
+
+				ltg_batch_row(scan, i, &key, &len, &v);
+				assert_int_equal(row_id(key), next);
+				next = backward ? next - 1 : next + 1;
+				assert_int_equal(v.payload_len, 100);
+			}
+			switch (calls++ % 4)
+			{
+				case 0:
+					load(t, 900 + calls, 40, 83, 33);	/* new and changed rows */
+					break;
+				case 1:
+					lrig_flush_all(&rig);
+					break;
+				case 2:
+					lrig_compact_all(&rig);
+					break;
+				case 3:
+					load(t, next, 20, 1, 44);
+					break;
+			}
+		}
+		lrig_expect(&rig, st, LTG_END, __FILE__, __LINE__);
+		assert_int_equal(next, backward ? 999 : 4000);
+		ltg_scan_close(scan);
+		lrig_release(&rig, snap);
+		/* the next round starts from what all see as 100 bytes again */
+		load(t, 1000, 3000, 1, 100);
+	}
+	lrig_close(&rig);
+}
+
+static void
+restart_scan(void **state)
+{
+	LtgStore   *t;
+	RigSnapshot *snap;
+	LtgScanOptions opt = {0};
+	LtgScan    *scan;
+	LtgBatch	b;
+	uint8_t		key[5];
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	load(t, 1, 1000, 1, 20);
+	snap = lrig_snapshot(&rig, 0, 0);
+	opt.snap = &snap->snap;
+	lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+	lrig_ok(&rig, ltg_scan_next(scan, &b));
+	opt.backward = true;
+	opt.hi = key;
+	opt.hi_len = 5;
+	opt.max_rows = 3;
+	for (uint64_t i = 4; i < 900; i += 100)
+	{
+		const uint8_t *k;
+		uint32_t	len;
+		LtgVersion	v;
+
+		lrig_rowid(key, i);
+		lrig_ok(&rig, ltg_scan_restart(scan, &opt));
+		lrig_ok(&rig, ltg_scan_next(scan, &b));
+		assert_int_equal(b.n, 3);
+		ltg_batch_row(scan, 2, &k, &len, &v);
+		assert_int_equal(row_id(k), i - 3);
+		ltg_batch_row(scan, 0, &k, &len, &v);
+		assert_int_equal(row_id(k), i - 1);
+	}
+	ltg_scan_close(scan);
+	lrig_close(&rig);
+}
+
+/* A store that was dropped is not silently empty. */
+static void
+dropped(void **state)
+{
+	LtgStore   *t;
+	LtgStoreKey key = {.space = 1663, .database = 5, .relation = 1, .backend = -1};
+	LtgScanOptions opt = {.max_rows = 1};
+	LtgScan    *scan;
+	LtgBatch	b;
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	load(t, 1, 10, 1, 20);
+	lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+	lrig_ok(&rig, ltg_scan_next(scan, &b));
+	ltg_ddl_pin(rig.s);
+	rig.lsn += 8;
+	lrig_ok(&rig, ltg_store_drop(rig.s, &key, rig.lsn));
+	ltg_ddl_unpin(rig.s);
+	assert_int_equal(ltg_scan_next(scan, &b), LTG_INVALID);
+	ltg_clear_error(rig.s);
+	ltg_scan_close(scan);
+	lrig_close(&rig);
+}
+
+/* One writer's block is judged once, not once per row. */
+static void
+judged_once(void **state)
+{
+	LtgStore   *t;
+	RigSnapshot *old, *snap;
+	LtgScanOptions opt = {0};
+	LtgScan    *scan;
+	LtgBatch	b;
+	uint64_t	rows = 0;
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	old = lrig_snapshot(&rig, 0, 0);	/* keeps the writer from being settled */
+	load(t, 1, 3000, 1, 50);
+	lrig_flush_all(&rig);
+	snap = lrig_snapshot(&rig, 0, 0);
+	opt.snap = &snap->snap;
+	lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+	while (ltg_scan_next(scan, &b) == LTG_OK)
+		rows += b.n;
+	assert_int_equal(rows, 3000);
+	assert_true(snap->judged < 300);
+	ltg_scan_close(scan);
+	/* the old snapshot sees nothing, at the same price */
+	opt.snap = &old->snap;
+	lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+	assert_int_equal(ltg_scan_next(scan, &b), LTG_END);
+	assert_true(old->judged < 300);
+	ltg_scan_close(scan);
+	lrig_close(&rig);
+}
+
+static void
+no_memory(void **state)
+{
+	LtgStore   *t;
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	load(t, 1, 2000, 2, 100);
+	lrig_flush_all(&rig);
+	load(t, 2, 2000, 2, 100);
+	lrig_flush_all(&rig);
+	load(t, 100, 100, 1, 90);
+	for (uint64_t nth = 1;; nth++)
+	{
+		RigSnapshot *snap = lrig_snapshot(&rig, 0, 0);
+		LtgScanOptions opt = {.snap = &snap->snap, .cache_bypass = nth % 2};
+		LtgScan    *scan;
+		LtgBatch	b;
+		uint64_t	rows = 0;
+		LtgStatus	st;
+
+		ltg_posix_fail(rig.posix, LTG_FAULT_ALLOC, nth, false, 0);
+		st = ltg_scan_open(rig.s, t, &opt, &scan);
+		if (st == LTG_OK)
+		{
+			while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
+				rows += b.n;
+			if (st == LTG_NOMEM)
+			{
+				/* it can go on where it was */
+				ltg_clear_error(rig.s);
+				while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
+					rows += b.n;
+				lrig_expect(&rig, st, LTG_END, __FILE__, __LINE__);
+				assert_int_equal(rows, 4000);
+				st = LTG_NOMEM;
+			}
+			ltg_scan_close(scan);
+		}
+		ltg_posix_fail(rig.posix, LTG_FAULT_ALLOC, 0, false, 0);
+		assert_int_equal(rig.s->epoch_depth, 0);
+		lrig_release(&rig, snap);
+		if (st == LTG_END)
+			break;
+		assert_int_equal(st, LTG_NOMEM);
+		ltg_clear_error(rig.s);
+		assert_true(nth < 1000);
+	}
+	lrig_close(&rig);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_run),
+		cmocka_unit_test(interleaved),
+		cmocka_unit_test(big_rows),
+		cmocka_unit_test(change_between_calls),
+		cmocka_unit_test(restart_scan),
+		cmocka_unit_test(dropped),
+		cmocka_unit_test(judged_once),
+		cmocka_unit_test(no_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
