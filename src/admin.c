@@ -199,7 +199,7 @@ lightning_compact(PG_FUNCTION_ARGS)
 
 	check_owner(rel);
 	lightning_report(s, lightning_flush_everything(s), rel);
-	lightning_report(s, ltg_compact_store(s, lightning_rel(rel)->store, &result), rel);
+	lightning_compact_relation(s, rel, &result);
 	relation_close(rel, ShareUpdateExclusiveLock);
 	PG_RETURN_VOID();
 }

@@ -65,6 +65,7 @@ extern void lightning_gate_wait(void);
  * Must be called with no latch held. */
 extern void lightning_make_room(LtgSession *s);
 extern void lightning_wake_flusher(void);
+extern void lightning_compact_relation(LtgSession *s, Relation rel, LtgCompactResult *result);
 extern void lightning_gate_init(void);		/* from _PG_init: hooks, worker */
 extern void lightning_register_workers(void);
 /*

@@ -323,9 +323,7 @@ settle(Vacuum *vac, TransactionId freeze_limit)
 	if (!compact)
 		return frozen;
 
-	st = ltg_compact_store(s, lr->store, &compacted);
-	if (st != LTG_BUSY)
-		lightning_report(s, st, vac->rel);
+	lightning_compact_relation(s, vac->rel, &compacted);
 	ltg_store_info(s, lr->store, &info);
 	return oldest_unsettled(vac, &info);
 }

@@ -205,6 +205,24 @@ lightning_make_room(LtgSession *s)
 		lightning_report(s, st, NULL);
 }
 
+/*
+ * Merge all runs of a table.  Waits, interruptibly, while a worker compacts it.
+ */
+void
+lightning_compact_relation(LtgSession *s, Relation rel, LtgCompactResult *result)
+{
+	LtgStatus	st;
+
+	while ((st = ltg_compact_store(s, lightning_rel(rel)->store, result)) == LTG_BUSY)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	lightning_report(s, st, rel);
+}
+
 /* ---- what the workers have in common ---- */
 
 static void

@@ -39,17 +39,17 @@ SELECT b FROM m WHERE id = :id;
 INSERT INTO m SELECT max(id) + 1, 0, 'new' FROM m WHERE id > 9000;
 SELECT count(*) FROM m WHERE id BETWEEN :id AND :id + 20;
 SQL
-my $transactions = $big >= 10_000_000 ? 250_000 : 15_000;
+my $transactions = $big >= 10_000_000 ? 250_000 : 30_000;
 my $h = IPC::Run::start([ 'pgbench', '-n', '-f', $script, '-c', 1, '-t', $transactions, '-M', 'prepared', @connect ],
 	'<', \undef, '>', \my $o, '2>', \my $e);
 my $pid;
 for (1 .. 100)
 {
-	$pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench' LIMIT 1");
+	$pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() LIMIT 1");
 	last if $pid;
 	sleep 0.05;
 }
-sleep 2;
+sleep 1;
 my $early = anon_kb($pid);
 my $late = $early;
 while ($h->pumpable)
