@@ -207,7 +207,13 @@ try_lock(RowLocking *k, TM_Result *result)
 	}
 
 	lightning_rowlock_probe(k->lr.store_id, k->look.rowid, k->mode, &k->locks);
-	if (k->locks.mine && k->locks.my_mode >= k->mode)
+
+	/*
+	 * Our own lock will do, but not for a version that others replaced: then
+	 * it was taken on a later one.
+	 */
+	if (k->locks.mine && k->locks.my_mode >= k->mode &&
+		(*result == TM_Ok || *result == TM_BeingModified))
 	{
 		*result = finish(k, TM_Ok);
 		return true;
