@@ -413,6 +413,31 @@ lightning_check_conflict_out(Relation rel, Snapshot snap, const LightningVersion
 	}
 }
 
+/*
+ * The lock is on the version (the TID keeps its tag): who replaces a later one
+ * is in conflict with that one's readers, not with us.  A writer applies its
+ * version first and looks for locks then, so after locking we look again for
+ * what came meanwhile: one of the two finds the other.
+ */
+void
+lightning_note_read(Relation rel, Snapshot snap, uint64 rowid, const LtgVersion *v)
+{
+	static LightningVersions kv;
+	ItemPointerData tid;
+
+	if (kv.v == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		lightning_versions_init(&kv);
+		MemoryContextSwitchTo(old);
+	}
+	lightning_set_tid(&tid, rowid, v->tag);
+	PredicateLockTID(rel, &tid, snap, (TransactionId) v->xid);
+	lightning_versions_get(rel, rowid, false, &kv);
+	lightning_check_conflict_out(rel, snap, &kv);
+}
+
 void
 lightning_classify_row(const LightningVersions *kv, LtgXid oldest, LightningRowState *st)
 {

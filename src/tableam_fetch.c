@@ -165,12 +165,7 @@ lightning_index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, S
 		return false;
 	}
 	if (fetch->serializable)
-	{
-		ItemPointerData plain;
-
-		lightning_set_tid(&plain, rowid, 0);
-		PredicateLockTID(rel, &plain, snapshot, (TransactionId) fetch->kv.v[i].xid);
-	}
+		lightning_note_read(rel, snapshot, rowid, &fetch->kv.v[i]);
 	lightning_slot_store(slot, rel, rowid, &fetch->kv.v[i], true);
 	*tid = slot->tts_tid;
 	return true;
@@ -236,12 +231,7 @@ lightning_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, Tu
 	if (i < 0)
 		return false;
 	if (IsMVCCSnapshot(snapshot))
-	{
-		ItemPointerData plain;
-
-		lightning_set_tid(&plain, rowid, 0);
-		PredicateLockTID(rel, &plain, snapshot, (TransactionId) kv->v[i].xid);
-	}
+		lightning_note_read(rel, snapshot, rowid, &kv->v[i]);
 	lightning_slot_store(slot, rel, rowid, &kv->v[i], true);
 	return true;
 }

@@ -156,7 +156,8 @@ would_block(RowLocking *k)
 	return TM_WouldBlock;
 }
 
-/* The base was updated by a finished transaction: go on to what it became. */
+/* The base was updated, by a finished transaction or by ourselves: go on to
+ * what it became. */
 static void
 step_to_next(RowLocking *k)
 {
@@ -188,10 +189,21 @@ try_lock(RowLocking *k, TM_Result *result)
 	bool		compatible;
 
 	*result = lightning_judge_base(&k->look, k->cid);
+	if (k->tmfd->traversed && k->look.have_next && k->look.next.mine &&
+		(k->look.base.committed || k->look.base.mine))
+	{
+		/* we updated it ourselves: what counts is the last of these versions */
+		if (k->look.next.kind != LTG_PUT && k->look.next.aux == LTG_AUX_NONE)
+		{
+			*result = finish(k, TM_Deleted);
+			return true;
+		}
+		step_to_next(k);
+		return false;
+	}
 	if (*result == TM_Invisible && k->tmfd->traversed && k->look.base.mine)
 	{
 		/* updated by a later command of this transaction */
-		k->tmfd->ctid = k->slot->tts_tid;
 		lightning_set_tid(&k->tmfd->ctid, k->look.rowid, k->look.base.tag);
 		k->tmfd->xmax = (TransactionId) k->look.base.xid;
 		k->tmfd->cmax = k->look.base.cid;

@@ -10,9 +10,9 @@
  * till then.  Everything that could wait or look into catalogs is done before
  * or after.
  *
- * Conflicts with serializable readers are checked after the write: readers take
- * their predicate locks before they read, so whoever misses the new version
- * has a lock that is found then.
+ * Conflicts with serializable readers are checked after the write: readers look
+ * for newer versions again when they hold their predicate locks, so one of the
+ * two finds the other.
  */
 #include "postgres.h"
 
@@ -557,7 +557,8 @@ change_finish(RowChange *c)
 	ItemPointerData tid;
 
 	lightning_leave_queue(c->rel, &c->queue);
-	lightning_set_tid(&tid, c->rowid, 0);
+	/* readers lock versions */
+	lightning_set_tid(&tid, c->rowid, c->look.base.tag);
 	CheckForSerializableConflictIn(c->rel, &tid, ItemPointerGetBlockNumber(&tid));
 }
 

@@ -520,12 +520,8 @@ lightning_scan_bitmap_next_block(TableScanDesc sscan, struct TBMIterateResult *t
 static void
 lock_row(LightningScanDesc scan, uint64 rowid, const LtgVersion *v)
 {
-	ItemPointerData tid;
-
-	if (!scan->serializable)
-		return;
-	lightning_set_tid(&tid, rowid, 0);
-	PredicateLockTID(scan->rs.rs_rd, &tid, scan->rs.rs_snapshot, (TransactionId) v->xid);
+	if (scan->serializable)
+		lightning_note_read(scan->rs.rs_rd, scan->rs.rs_snapshot, rowid, v);
 }
 
 static bool

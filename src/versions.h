@@ -89,6 +89,8 @@ extern void lightning_classify_row(const LightningVersions *kv, LtgXid oldest,
  * it does not see.  picked as lightning_pick_version returned it.
  */
 extern void lightning_check_conflict_out(Relation rel, Snapshot snap, const LightningVersions *kv);
+/* ... and that this version was read: takes the predicate lock. */
+extern void lightning_note_read(Relation rel, Snapshot snap, uint64 rowid, const LtgVersion *v);
 
 /* Engine scans freed with a memory context, whatever happens to their owner. */
 typedef struct LightningScanGuard
