@@ -279,6 +279,12 @@ ltg_gen_prepare(LtgGeneration *g, uint64_t store_id)
 	return true;
 }
 
+uint64_t
+ltg_mem_list_nodes(const LtgMemList *l)
+{
+	return atomic_load_explicit(&l->nodes, memory_order_relaxed);
+}
+
 static LtgMemList *
 list_for_insert(LtgGeneration *g, uint64_t store_id)
 {
