@@ -58,7 +58,7 @@ lrig_horizon(LsmRig *rig)
 	LtgXid		h = rig->n_xacts;
 
 	for (LtgXid x = 1; x < h; x++)
-		if (rig->xact[x] == RIG_RUNNING)
+		if (rig->xact[x] == RIG_RUNNING && x != rig->doubtful)
 			h = x;
 	for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++)
 		if (rig->snaps[i] != NULL && rig->snaps[i]->snap.xmin < h)

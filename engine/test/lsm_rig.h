@@ -63,6 +63,8 @@ typedef struct LsmRig
 	RigSnapshot *snaps[RIG_SNAPSHOTS];
 	uint64_t	status_calls;
 	bool		interrupted;
+	LtgXid		doubtful;		/* not 0: status of this one is never known, and
+								 * the horizon passes it all the same */
 	LtgSeq		wal_flushed;
 	void		(*stop) (struct LsmRig *rig, const char *name);
 	void	   *stop_arg;

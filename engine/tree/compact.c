@@ -300,7 +300,7 @@ move_runs(Compaction *c)
 static void
 note_stuck(Compaction *c)
 {
-	for (uint32_t i = 0; i < c->n_added; i++)
+	for (uint32_t i = 0; i < c->n_added && !c->plan->move; i++)
 		if (c->added[i].unsettled > 0 && c->added[i].max_xid < c->rules.horizon)
 			atomic_store(&c->plan->store->stuck_xid, c->rules.horizon);
 }

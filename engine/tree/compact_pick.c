@@ -119,7 +119,8 @@ static void
 score_runs(Picker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
 {
 	uint32_t	levels = ltg_runset_levels(rs);
-	bool		stuck = p->horizon < atomic_load(&store->stuck_xid) + STUCK_XIDS;
+	LtgXid		stuck_at = atomic_load(&store->stuck_xid);
+	bool		stuck = stuck_at != 0 && p->horizon < stuck_at + STUCK_XIDS;
 
 	for (uint32_t level = 1; level < levels; level++)
 	{

@@ -125,7 +125,8 @@ build_run_set(LtgSession *s, Change *c)
 		ltg_shfree(s, sh->alloc, rs);
 		return ltg_fail(s, LTG_INVALID, "a run to be replaced is not in its store");
 	}
-	memcpy(&rs->run[rs->n], e->add, e->n_add * sizeof(LtgRunRef));
+	if (e->n_add > 0)
+		memcpy(&rs->run[rs->n], e->add, e->n_add * sizeof(LtgRunRef));
 	rs->n = n;
 	ltg_run_set_arrange(rs);
 	c->runs = rs;
