@@ -229,6 +229,7 @@ main(int argc, char **argv)
 	bench_gets(&ref, true, false);
 	bench_gets(&ref, false, false);
 	bench_gets(&ref, true, true);
+	MUST(ltg_run_check(&session, &ref) == LTG_OK);
 
 	ltg_file_cache_destroy(&session);
 	ltg_run_name(name, 1);

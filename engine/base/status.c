@@ -14,6 +14,9 @@
 
 #include "storage/file.h"
 
+static void record(LtgSession *s, LtgStatus status, LtgFileId file, uint64_t offset,
+				   const char *fmt, va_list args) __attribute__((format(printf, 5, 0)));
+
 static void
 record(LtgSession *s, LtgStatus status, LtgFileId file, uint64_t offset,
 	   const char *fmt, va_list args)

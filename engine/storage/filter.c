@@ -58,17 +58,77 @@ ltg_key_hash(const uint8_t *key, uint32_t key_len)
 
 /* ---- filter ---- */
 
+static uint64_t
+exact_lines(uint64_t keys, uint32_t bits_per_key)
+{
+	return (keys * bits_per_key + LTG_FILTER_LINE * 8 - 1) / (LTG_FILTER_LINE * 8);
+}
+
 LtgFilterShape
 ltg_filter_shape(uint64_t keys, uint32_t bits_per_key, uint32_t block_bytes)
 {
 	LtgFilterShape f = {0, 0};
-	uint64_t	lines = (keys * bits_per_key + LTG_FILTER_LINE * 8 - 1) / (LTG_FILTER_LINE * 8);
+	uint64_t	lines = exact_lines(keys, bits_per_key);
 	uint64_t	lines_max = block_bytes / LTG_FILTER_LINE;
 
 	if (keys == 0 || bits_per_key == 0)
 		return f;
 	f.blocks = (uint32_t) ((lines + lines_max - 1) / lines_max);
 	f.lines = (uint32_t) ((lines + f.blocks - 1) / f.blocks);
+	return f;
+}
+
+/*
+ * Counted over all blocks, the line of a hash is floor(hash * lines / 2^64): the
+ * nested multiplication loses nothing.  So when the number of lines has a
+ * divisor k, line j of the filter with lines / k lines is the union of lines
+ * k * j ... k * j + k - 1.  Wide filters have many divisors.
+ */
+#define WIDE_FACTOR (2520 * 16)	/* 2520: the least multiple of 1 to 10 */
+
+LtgFilterShape
+ltg_filter_wide(uint64_t keys_max, uint32_t bits_per_key)
+{
+	uint64_t	n = exact_lines(keys_max, bits_per_key) / WIDE_FACTOR + 1;
+	LtgFilterShape f = {1, (uint32_t) (n * WIDE_FACTOR)};
+
+	LTG_ASSERT(n * WIDE_FACTOR <= UINT32_MAX);
+	return f;
+}
+
+LtgFilterShape
+ltg_filter_fold(uint8_t *bits, const LtgFilterShape *wide, uint64_t keys,
+				uint32_t bits_per_key, uint32_t block_bytes)
+{
+	uint64_t	want = exact_lines(keys, bits_per_key);
+	uint32_t	lines_max = block_bytes / LTG_FILTER_LINE;
+	uint32_t	k = want < wide->lines ? (uint32_t) (wide->lines / want) : 1;
+	LtgFilterShape f;
+	uint32_t	lines;
+	uint32_t	j;
+
+	LTG_ASSERT(wide->blocks == 1 && keys > 0);
+	while (wide->lines % k != 0)
+		k--;
+	lines = wide->lines / k;
+	for (j = 0; j < lines; j++)
+	{
+		uint8_t    *to = bits + (size_t) j * LTG_FILTER_LINE;
+		const uint8_t *from = bits + (size_t) j * k * LTG_FILTER_LINE;
+		uint32_t	i;
+		uint32_t	b;
+
+		memmove(to, from, LTG_FILTER_LINE);
+		for (i = 1; i < k; i++)
+		{
+			for (b = 0; b < LTG_FILTER_LINE; b++)
+				to[b] |= from[(size_t) i * LTG_FILTER_LINE + b];
+		}
+	}
+	f.lines = lines < lines_max ? lines : lines_max;
+	while (lines % f.lines != 0)
+		f.lines--;
+	f.blocks = lines / f.lines;
 	return f;
 }
 

@@ -33,6 +33,15 @@ ltg_filter_place(const LtgFilterShape *f, uint64_t hash, uint32_t *line)
 	return (uint32_t) (product >> 64);
 }
 
+/*
+ * A filter whose number of keys is not known beforehand: begin with the shape
+ * ltg_filter_wide gives for the most there may be, then fold it to what there
+ * are (keeps what was added; at most about twice as large as the exact shape).
+ */
+extern LtgFilterShape ltg_filter_wide(uint64_t keys_max, uint32_t bits_per_key);
+extern LtgFilterShape ltg_filter_fold(uint8_t *bits, const LtgFilterShape *wide, uint64_t keys,
+									  uint32_t bits_per_key, uint32_t block_bytes);
+
 /* bits: all blocks of the filter, one after the other. */
 extern void ltg_filter_add(uint8_t *bits, const LtgFilterShape *f, uint64_t hash);
 /* line: the 64 bytes that ltg_filter_place names. False: certainly absent. */

@@ -90,8 +90,8 @@ typedef struct LtgRunOptions
 	LtgCodecChoice codec;
 	int			zstd_level;
 	uint32_t	filter_bits_per_key;	/* 0: no filters */
-	uint64_t	expected_keys;	/* of the next run; for sizing the filter; a
-								 * wrong guess costs precision only */
+	uint64_t	expected_keys;	/* of the next run, 0: not known; a hint for the
+								 * memory of very large filters */
 } LtgRunOptions;
 
 /* ---- writer: one per file ---- */

@@ -22,8 +22,9 @@
 
 #define OUT_BYTES (512 * 1024)	/* output buffer */
 #define INNER_MIN 4				/* children, whatever the keys' length */
-#define HASHES_MAX (1024 * 1024)	/* keys whose hashes are kept until the
-									 * filter's size is known */
+#define HASHES_MAX (4 * 1024 * 1024)	/* keys whose hashes are kept until the
+										 * filter's size is known */
+#define WIDE_KEYS_MAX (64 * 1024 * 1024)	/* beyond, filters lose precision */
 
 /* Children of the inner block that is being filled, one of these per level. */
 typedef struct Level
@@ -75,7 +76,7 @@ struct LtgFileWriter
 	uint32_t	last_key_len;
 	uint64_t   *hashes;
 	size_t		hashes_cap;		/* bytes */
-	uint8_t    *bits;			/* filter, when sized beforehand */
+	uint8_t    *bits;			/* the filter, once there are too many hashes */
 	LtgFilterShape filter;
 };
 
@@ -259,18 +260,6 @@ ltg_writer_begin_run(LtgFileWriter *w, const void *store_key, uint32_t store_key
 	w->run_start = file_pos(w);
 	w->last_key_len = 0;
 	w->filter = (LtgFilterShape) {0, 0};
-	if (opt->filter_bits_per_key > 0 && opt->expected_keys > HASHES_MAX)
-	{
-		size_t		bytes;
-
-		w->filter = ltg_filter_shape(opt->expected_keys, opt->filter_bits_per_key,
-									 opt->block_size);
-		bytes = (size_t) w->filter.blocks * w->filter.lines * LTG_FILTER_LINE;
-		w->bits = w->port->alloc(w->port, bytes);
-		if (w->bits == NULL)
-			return no_memory(w, bytes);
-		memset(w->bits, 0, bytes);
-	}
 	for (i = 0; i < LTG_HEIGHT_MAX; i++)
 	{
 		level_clear(&w->level[i]);
@@ -425,6 +414,47 @@ emit_data(LtgFileWriter *w, uint32_t n)
 	return LTG_OK;
 }
 
+/* The filter's bits, for the shape in w->filter. */
+static LtgStatus
+make_bits(LtgFileWriter *w)
+{
+	size_t		bytes = (size_t) w->filter.blocks * w->filter.lines * LTG_FILTER_LINE;
+
+	w->bits = w->port->alloc(w->port, bytes);
+	if (w->bits == NULL)
+		return no_memory(w, bytes);
+	memset(w->bits, 0, bytes);
+	return LTG_OK;
+}
+
+static void
+add_hashes(LtgFileWriter *w, uint64_t n)
+{
+	uint64_t	i;
+
+	for (i = 0; i < n; i++)
+		ltg_filter_add(w->bits, &w->filter, w->hashes[i]);
+}
+
+/* Go on with a filter that is surely large enough; it is folded in the end. */
+static LtgStatus
+widen_filter(LtgFileWriter *w)
+{
+	uint64_t	most = w->opt.expected_keys;
+
+	if (most < 4 * HASHES_MAX)
+		most = 4 * HASHES_MAX;
+	if (most > WIDE_KEYS_MAX)
+		most = WIDE_KEYS_MAX;
+	w->filter = ltg_filter_wide(most, w->opt.filter_bits_per_key);
+	LTG_TRY(make_bits(w));
+	add_hashes(w, HASHES_MAX);
+	release(w, w->hashes);
+	w->hashes = NULL;
+	w->hashes_cap = 0;
+	return LTG_OK;
+}
+
 static LtgStatus
 note_key(LtgFileWriter *w, const uint8_t *key, uint32_t key_len)
 {
@@ -436,6 +466,8 @@ note_key(LtgFileWriter *w, const uint8_t *key, uint32_t key_len)
 	if (w->opt.filter_bits_per_key == 0)
 		return LTG_OK;
 	hash = ltg_key_hash(key, key_len);
+	if (keys == HASHES_MAX)
+		LTG_TRY(widen_filter(w));
 	if (w->bits != NULL)
 		ltg_filter_add(w->bits, &w->filter, hash);
 	else
@@ -519,18 +551,13 @@ write_filter(LtgFileWriter *w)
 		return LTG_OK;
 	if (w->bits == NULL)
 	{
-		size_t		bytes;
-		uint64_t	k;
-
 		w->filter = ltg_filter_shape(ref->keys, w->opt.filter_bits_per_key, w->opt.block_size);
-		bytes = (size_t) w->filter.blocks * w->filter.lines * LTG_FILTER_LINE;
-		w->bits = w->port->alloc(w->port, bytes);
-		if (w->bits == NULL)
-			return no_memory(w, bytes);
-		memset(w->bits, 0, bytes);
-		for (k = 0; k < ref->keys; k++)
-			ltg_filter_add(w->bits, &w->filter, w->hashes[k]);
+		LTG_TRY(make_bits(w));
+		add_hashes(w, ref->keys);
 	}
+	else
+		w->filter = ltg_filter_fold(w->bits, &w->filter, ref->keys,
+									w->opt.filter_bits_per_key, w->opt.block_size);
 	ref->filter_offset = file_pos(w);
 	ref->filter_blocks = w->filter.blocks;
 	ref->filter_block_lines = w->filter.lines;

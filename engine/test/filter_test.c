@@ -71,6 +71,39 @@ few_false_positives(void **state)
 	assert_true(false_positives(1, 10) < 0.05);
 }
 
+/* Folding keeps every key, and the precision. */
+static void
+folding(void **state)
+{
+	static const uint64_t sizes[] = {1, 77, 5000, 123456, 900000, 2500000};
+	LtgFilterShape wide = ltg_filter_wide(2000000, 10);
+	size_t		i;
+
+	(void) state;
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+	{
+		uint8_t    *bits = calloc(wide.lines, LTG_FILTER_LINE);
+		uint64_t	passed = 0;
+		LtgFilterShape f;
+		LtgFilterShape exact = ltg_filter_shape(sizes[i], 10, 16384);
+		uint64_t	k;
+
+		for (k = 0; k < sizes[i]; k++)
+			ltg_filter_add(bits, &wide, hash_of(k));
+		f = ltg_filter_fold(bits, &wide, sizes[i], 10, 16384);
+		assert_true(f.lines * LTG_FILTER_LINE <= 16384);
+		assert_true(f.blocks * f.lines <= 2 * exact.blocks * exact.lines + 1);
+		for (k = 0; k < sizes[i]; k++)
+			assert_true(test_one(bits, &f, hash_of(k)));
+		for (k = 0; k < 100000; k++)
+			passed += test_one(bits, &f, hash_of(sizes[i] + k)) ? 1 : 0;
+		print_message("%llu keys: %.2f %%, %u blocks of %u lines\n", (unsigned long long) sizes[i],
+					  (double) passed / 1000, f.blocks, f.lines);
+		assert_true(passed < (sizes[i] > 2000000 ? 3000 : 1500));
+		free(bits);
+	}
+}
+
 /* Every bit of a key changes about half of the bits of its hash. */
 static void
 hash_avalanches(void **state)
@@ -127,6 +160,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(few_false_positives),
+		cmocka_unit_test(folding),
 		cmocka_unit_test(hash_avalanches),
 		cmocka_unit_test(hash_minds_length),
 	};
