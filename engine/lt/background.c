@@ -251,7 +251,8 @@ lt_wait_for_room(lt_db *db, LtSession *ses)
 	if (st != LTG_BUSY)
 		return st;
 	atomic_fetch_add(&db->stalls, 1);
-	if (db->recovering || (db->opt.no_threads && !h->background_elsewhere))
+	if (!atomic_load(&db->background_on) ||
+		(db->opt.no_threads && !h->background_elsewhere))
 		return flush_step(db, ses, &more);
 
 	h->lock(h, LT_MU_BG);

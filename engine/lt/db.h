@@ -103,6 +103,7 @@ struct lt_db
 	_Atomic uint64_t files_xid_end; /* no file has an xid at or above it */
 
 	_Atomic bool closing;
+	_Atomic bool background_on; /* somebody flushes for those who wait */
 	_Atomic bool flush_failed;	/* the last flush; text in the error */
 	_Atomic int flush_status;
 	_Atomic bool tidy_wanted, compact_wanted;

@@ -50,6 +50,8 @@ struct LtHost
 	void		(*wake_all) (LtHost *h, LtCondId cond);
 	/* A place to let others run when spinning on them. */
 	void		(*yield) (LtHost *h);
+	/* Some number that tells the caller's thread from others. */
+	uint64_t	(*self) (LtHost *h);
 	/* NULL: no threads are to be had. */
 	LtgStatus	(*spawn) (LtHost *h, void (*fn) (void *arg), void *arg);
 	void		(*join_all) (LtHost *h);

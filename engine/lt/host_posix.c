@@ -79,6 +79,13 @@ posix_yield(LtHost *h)
 	sched_yield();
 }
 
+static uint64_t
+posix_self(LtHost *h)
+{
+	(void) h;
+	return (uint64_t) pthread_self();
+}
+
 static void *
 thread_main(void *arg)
 {
@@ -179,6 +186,7 @@ lt_host_posix(LtgPort *port, LtHost **host)
 	p->host.wait = posix_wait;
 	p->host.wake_all = posix_wake_all;
 	p->host.yield = posix_yield;
+	p->host.self = posix_self;
 	p->host.spawn = posix_spawn;
 	p->host.join_all = posix_join_all;
 	p->host.destroy = posix_destroy;

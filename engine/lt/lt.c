@@ -12,7 +12,6 @@
 #include "lt/db.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -113,7 +112,7 @@ LtgStatus
 lt_session_get(lt_db *db, bool wait, LtSession **out)
 {
 	LtHost	   *h = db->host;
-	uint64_t	self = (uint64_t) pthread_self();
+	uint64_t	self = h->self(h);
 	uint32_t	start = (uint32_t) ((self * UINT64_C(0x9e3779b97f4a7c15)) >> 40) % db->n_sessions;
 
 	*out = NULL;
@@ -420,6 +419,8 @@ start(lt_db *db)
 			lt_background_stop(db);
 			lt_fail(db, st, "could not start background threads");
 		}
+		else
+			atomic_store(&db->background_on, true);
 	}
 	return st;
 }
@@ -545,6 +546,7 @@ lt_close(lt_db *db)
 	lt_background_stop(db);
 	/* `closing` would interrupt our own flush */
 	atomic_store(&db->closing, false);
+	atomic_store(&db->background_on, false);
 	if (!db->opt.fast_close && !lt_wal_poisoned(db->wal))
 	{
 		st = lt_session_get(db, false, &ses);
