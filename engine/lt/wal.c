@@ -472,8 +472,9 @@ lt_wal_trim(LtWal *w, LtgSeq durable, uint32_t *removed, LtgError *err)
 		}
 		lt_wal_name(name, old.start);
 		st = w->port->file_remove(w->port, name, err);
-		if (st == LTG_OK)
+		if (st == LTG_OK || st == LTG_NOT_FOUND)
 		{
+			st = LTG_OK;
 			memmove(w->segment, w->segment + 1, (w->n_segments - 1) * sizeof(WalSegment));
 			w->n_segments--;
 			(*removed)++;

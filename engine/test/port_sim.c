@@ -837,7 +837,7 @@ sim_file_remove(LtgPort *port, const char *name, LtgError *err)
 		return fail(err, EIO, name);
 	n = find_name(&s->cur, name);
 	if (n == NULL)
-		return fail(err, ENOENT, name);
+		return LTG_NOT_FOUND;
 	add_op(s, OP_REMOVE, name, NULL, n->inode);
 	apply_op(&s->cur, &s->op[s->n_ops - 1]);
 	return LTG_OK;

@@ -954,7 +954,7 @@ choose_life(Life *l)
 	l->writers = 2 + (int) rnd(l, 4);
 	l->readers = 1 + (int) rnd(l, 2);
 	l->txns_per_writer = 10 + rnd(l, 60);
-	l->padding_max = rnd(l, 3) == 0 ? 4000 : 200;
+	l->padding_max = rnd(l, 3) == 0 ? 1500 : 200;
 }
 
 void
