@@ -171,7 +171,9 @@ prune_xids(lt_db *db, LtSession *ses)
 		if (st == LTG_NOT_FOUND)
 			return LTG_OK;
 		LTG_TRY(st);
-		LTG_TRY(ltg_compact_store(s, store, &r));
+		st = ltg_compact_store(s, store, &r);
+		if (st != LTG_OK && st != LTG_BUSY)
+			return st;
 	}
 	return LTG_OK;
 }

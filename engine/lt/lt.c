@@ -584,11 +584,20 @@ lt_checkpoint(lt_db *db)
 }
 
 static LtgStatus
-compact_tree(LtSession *ses, lt_tree *t)
+compact_tree(lt_db *db, LtSession *ses, lt_tree *t)
 {
+	LtHost	   *h = db->host;
 	LtgCompactResult r = {0};
+	LtgStatus	st;
 
-	return t != NULL ? ltg_compact_store(ses->s, t->store, &r) : LTG_OK;
+	/* busy: a merge of this tree is under way already; this one comes after it */
+	while ((st = ltg_compact_store(ses->s, t->store, &r)) == LTG_BUSY)
+	{
+		h->lock(h, LT_MU_BG);
+		h->wait(h, LT_CV_ROOM, LT_MU_BG, 10000);
+		h->unlock(h, LT_MU_BG);
+	}
+	return st;
 }
 
 lt_status
@@ -603,11 +612,11 @@ lt_compact(lt_db *db)
 	st = lt_do_checkpoint(db, ses);
 	h->lock(h, LT_MU_DDL);
 	if (st == LTG_OK)
-		st = compact_tree(ses, db->catalog);
+		st = compact_tree(db, ses, db->catalog);
 	if (st == LTG_OK)
-		st = compact_tree(ses, db->default_tree);
+		st = compact_tree(db, ses, db->default_tree);
 	for (lt_tree *t = db->trees; t != NULL && st == LTG_OK; t = t->next)
-		st = compact_tree(ses, t);
+		st = compact_tree(db, ses, t);
 	h->unlock(h, LT_MU_DDL);
 	atomic_store(&db->tidy_wanted, true);
 	return lt_session_done(db, ses, st);

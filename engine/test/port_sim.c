@@ -861,12 +861,20 @@ static LtgStatus
 sim_dir_list(LtgPort *port, LtgDirFn fn, void *arg, LtgError *err)
 {
 	Sim		   *s = sim_of(port);
+	Name	   *copy;
+	int			n;
 
 	step(s, "list", (uint64_t) s->cur.n);
 	if (strikes(s, s->faults.open))
 		return fail(err, EIO, "");
-	for (int k = 0; k < s->cur.n; k++)
-		fn(arg, s->cur.name[k].name);
+	/* what stays there all the time is returned, whatever others do meanwhile */
+	n = s->cur.n;
+	copy = get_block(s, ((size_t) n + 1) * sizeof(Name));
+	if (n > 0)
+		memcpy(copy, s->cur.name, (size_t) n * sizeof(Name));
+	for (int k = 0; k < n; k++)
+		fn(arg, copy[k].name);
+	sim_free(port, copy);
 	return LTG_OK;
 }
 

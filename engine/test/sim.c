@@ -907,7 +907,7 @@ work_round(Life *l, bool *power, bool *closed)
 	sim_spawn(l->sim, "checkpointer", checkpoint_task, l);
 	choose_faults(l);
 	sim_set_faults(l->sim, &l->faults);
-	end = sim_run(l->sim, crash ? 200 + rnd(l, 25000) : 0, STEPS_MAX);
+	end = sim_run(l->sim, crash ? 200 + rnd(l, 50000) : 0, STEPS_MAX);
 	describe_end(l, end, "working");
 	*closed = false;
 	if (end == SIM_DONE && l->r->ok && rnd(l, 2) == 0)
@@ -953,7 +953,7 @@ choose_life(Life *l)
 	l->accounts = 4 + (int) rnd(l, CHANGES_MAX - 4);
 	l->writers = 2 + (int) rnd(l, 4);
 	l->readers = 1 + (int) rnd(l, 2);
-	l->txns_per_writer = 10 + rnd(l, 60);
+	l->txns_per_writer = 10 + rnd(l, 120);
 	l->padding_max = rnd(l, 3) == 0 ? 1500 : 200;
 }
 

@@ -266,8 +266,8 @@ ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed)
 		if (st == LTG_OK)
 			st = remove_files(s, number[first], removed);
 	}
-	else if (current == 0)
-		st = LTG_OK;
+	else if (current == 0 || atomic_load_explicit(&sh->manifest, memory_order_acquire) != current)
+		st = LTG_OK;			/* replaced meanwhile, and removed by somebody else */
 	else
 	{
 		char		name[LTG_NAME_MAX];
