@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
 #include "common/file_perm.h"
 #include "miscadmin.h"
@@ -493,6 +494,15 @@ port_wal_flush(LtgPort *port, LtgSeq lsn, LtgError *err)
 
 	if (lp->plain_files || lsn == 0)
 		return LTG_OK;
+
+	/*
+	 * A position that wal_position took from the insert pointer may lie behind
+	 * the header of a page that has no record yet.  The log ends before it.
+	 */
+	if (lsn % wal_segment_size == SizeOfXLogLongPHD)
+		lsn -= SizeOfXLogLongPHD;
+	else if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		lsn -= SizeOfXLogShortPHD;
 	PG_TRY();
 	{
 		/* during recovery this advances minRecoveryPoint instead */
