@@ -235,8 +235,9 @@ ltg_store_link(LtgSession *s, LtgStore *st, uint64_t id, const LtgStoreKey *key,
 	st->dropped_at = 0;
 	st->compacting = 0;
 	atomic_store_explicit(&st->flags, flags, memory_order_relaxed);
-	/* row id 0 is never handed out: as a forwarding address it means none */
-	atomic_store_explicit(&st->next_rowid, 1, memory_order_relaxed);
+	/* row id 0 is the first one used: no row ever moves there, so that as a
+	 * forwarding address it means none */
+	atomic_store_explicit(&st->next_rowid, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->graves_cleared, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->runs, NULL, memory_order_relaxed);
 
