@@ -30,7 +30,6 @@ typedef struct Check
 	LtgProblemFn fn;
 	void	   *arg;
 	uint64_t	count;			/* scratch of the callbacks */
-	bool		unlogged;		/* there are stores that are not logged */
 	LtgStatus	status;
 } Check;
 
@@ -67,6 +66,12 @@ absorb(Check *c, LtgStatus st, const char *what, uint64_t id)
 
 /* ---- one store ---- */
 
+static bool
+is_logged(const LtgStore *store)
+{
+	return (atomic_load(&store->flags) & (LTG_STORE_UNLOGGED | LTG_STORE_TEMP)) == 0;
+}
+
 /* Memory side of a store's runs; META. */
 static void
 check_run_set(Check *c, LtgStore *store)
@@ -74,8 +79,7 @@ check_run_set(Check *c, LtgStore *store)
 	LtgShared  *sh = c->s->shared;
 	uint64_t	id = ltg_store_id(store);
 	const LtgRunSet *rs = atomic_load(&store->runs);
-	bool		logged = (atomic_load(&store->flags) &
-						  (LTG_STORE_UNLOGGED | LTG_STORE_TEMP)) == 0;
+	bool		logged = is_logged(store);
 
 	if (rs == NULL)
 		return;
@@ -266,6 +270,35 @@ ltg_check_store(LtgSession *s, LtgStore *store, LtgProblemFn fn, void *arg)
 
 /* ---- memory; META ---- */
 
+/* S3, S4: what of a logged store is in which generation. */
+static void
+check_cuts(Check *c, LtgStore *store)
+{
+	LtgShared  *sh = c->s->shared;
+	uint64_t	id = ltg_store_id(store);
+
+	for (uint32_t j = 0; j < sh->config.memtable_count; j++)
+	{
+		const LtgArena *a = &sh->arena[j];
+		const LtgMemList *l;
+		LtgSeq		min,
+					max;
+
+		if (a->state != LTG_ARENA_ACTIVE && a->state != LTG_ARENA_FROZEN)
+			continue;
+		l = ltg_gen_list(a->gen, id);
+		if (l == NULL)
+			continue;
+		ltg_mem_list_seq_range(l, &min, &max);
+		if (max != 0 && a->state == LTG_ARENA_FROZEN && max > a->cut)
+			problem(c, "store %llu: a frozen generation has versions above its cut",
+					(unsigned long long) id);
+		if (max != 0 && min <= atomic_load(&sh->durable))
+			problem(c, "store %llu: a generation has versions that the files contain",
+					(unsigned long long) id);
+	}
+}
+
 static bool
 check_table_entry(void *arg, LtgStore *store)
 {
@@ -274,8 +307,8 @@ check_table_entry(void *arg, LtgStore *store)
 	uint64_t	id = ltg_store_id(store);
 
 	c->count++;
-	if ((atomic_load(&store->flags) & (LTG_STORE_UNLOGGED | LTG_STORE_TEMP)) != 0)
-		c->unlogged = true;
+	if (is_logged(store))
+		check_cuts(c, store);
 	if (ltg_store_lookup(sh, &store->key) != store)
 		problem(c, "store %llu is not found by its key", (unsigned long long) id);
 	if (id >= sh->next_store_id || ltg_store_by_id(c->s, id) != store)
@@ -408,8 +441,6 @@ check_generation_list(Check *c)
 	for (uint32_t i = 0; i < l->n; i++)
 	{
 		const LtgArena *a = NULL;
-		LtgSeq		min,
-					max;
 
 		for (uint32_t j = 0; j < sh->config.memtable_count; j++)
 			if (sh->arena[j].gen == l->gen[i])
@@ -421,13 +452,8 @@ check_generation_list(Check *c)
 		}
 		if (i > 0 && ltg_gen_number(l->gen[i]) >= ltg_gen_number(l->gen[i - 1]))
 			problem(c, "generations are out of order");
-		ltg_gen_seq_range(l->gen[i], &min, &max);
 		if (i > 0 && (a->cut > newer_cut || a->cut < atomic_load(&sh->durable)))
 			problem(c, "a generation's cut is out of order");
-		if (!c->unlogged && max != 0 && i > 0 && max > a->cut)
-			problem(c, "a frozen generation has versions above its cut");
-		if (!c->unlogged && max != 0 && min <= atomic_load(&sh->durable))
-			problem(c, "a generation has versions that the files contain");
 		if (i > 0)
 			newer_cut = a->cut;
 	}

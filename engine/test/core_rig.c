@@ -54,7 +54,11 @@ host_stop(void *arg, const char *name)
 {
 	CoreRig    *rig = arg;
 
-	if (rig->stop_at != NULL && strcmp(name, rig->stop_at) == 0)
+	if (rig->stop_at == NULL)
+		return;
+	if (strcmp(rig->stop_at, "*") == 0)
+		rig->on_stop(rig);
+	else if (strcmp(name, rig->stop_at) == 0)
 	{
 		rig->stop_at = NULL;
 		rig->on_stop(rig);
@@ -84,7 +88,9 @@ core_open(CoreRig *rig)
 	LtgError	e;
 
 	memset(rig, 0, sizeof(*rig));
-	snprintf(rig->dir, sizeof(rig->dir), "/tmp/ltg-core-XXXXXX");
+	/* memory, where there is: nothing here depends on real syncs */
+	snprintf(rig->dir, sizeof(rig->dir), "%s/ltg-core-XXXXXX",
+			 access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	assert_non_null(mkdtemp(rig->dir));
 	opt.dir = rig->dir;
 	opt.log_level = LTG_LOG_DEBUG;

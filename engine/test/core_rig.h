@@ -35,7 +35,8 @@ typedef struct CoreRig
 	_Atomic LtgSeq wal_flushed;
 	_Atomic LtgXid horizon;
 	int			wal_flush_fails;	/* next n flushes fail */
-	const char *stop_at;		/* call on_stop at this stop point */
+	const char *stop_at;		/* call on_stop at this stop point, once; "*":
+								 * at every one */
 	void		(*on_stop) (struct CoreRig *rig);
 	uint32_t	problems;		/* found by core_check */
 	char		log[4096];		/* last messages */

@@ -10,8 +10,9 @@
  *
  * What a manifest says about stores may be ahead of its D (S4); taken back
  * here is what replay brings again:
- *	 L1. A logged store with a stamp above D is left out: its creation is in
- *		 the log after D, or never became durable, and it has no data.
+ *	 L1. A store with a stamp above D is left out: its creation is in the log
+ *		 after D, or never became durable, and it has no data.  (Creations are
+ *		 logged for unlogged stores too; a clean stop leaves D above them.)
  *	 L2. A store dropped above D is a tombstone: its records are to be skipped.
  *
  * A system error (not a damaged file) while reading makes the load fail: a
@@ -402,7 +403,7 @@ store_survives(const Load *l, const LtgManifestStore *ms, bool *with_runs)
 	*with_runs = logged || !l->opt->reset_unlogged;
 	if ((ms->flags & LTG_STORE_TEMP) != 0)
 		return false;
-	return !logged || ms->stamp <= l->m.h.durable;	/* L1 */
+	return ms->stamp <= l->m.h.durable; /* L1 */
 }
 
 /* META */

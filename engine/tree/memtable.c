@@ -285,6 +285,13 @@ ltg_mem_list_nodes(const LtgMemList *l)
 	return atomic_load_explicit(&l->nodes, memory_order_relaxed);
 }
 
+void
+ltg_mem_list_seq_range(const LtgMemList *l, LtgSeq *min, LtgSeq *max)
+{
+	*max = atomic_load_explicit(&l->max_seq, memory_order_relaxed);
+	*min = *max == 0 ? 0 : atomic_load_explicit(&l->min_seq, memory_order_relaxed);
+}
+
 static LtgMemList *
 list_for_insert(LtgGeneration *g, uint64_t store_id)
 {

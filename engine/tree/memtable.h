@@ -69,6 +69,8 @@ extern LtgMemVersion *ltg_mem_insert(LtgGeneration *g, uint64_t store_id,
 /* NULL when this generation has nothing of the store: one probe. */
 extern LtgMemList *ltg_gen_list(LtgGeneration *g, uint64_t store_id);
 extern uint64_t ltg_mem_list_nodes(const LtgMemList *l);	/* keys in it */
+/* Smallest and largest seq applied to the list; 0, 0 when it is empty. */
+extern void ltg_mem_list_seq_range(const LtgMemList *l, LtgSeq *min, LtgSeq *max);
 /* Point look-up through the hash index. */
 extern LtgMemNode *ltg_mem_find(LtgGeneration *g, uint64_t store_id,
 								const uint8_t *key, uint32_t key_len, uint64_t hash);
