@@ -61,7 +61,7 @@ while ($h->pumpable)
 	eval { $h->pump_nb; };
 }
 eval { $h->finish; };
-cmp_ok($early, '>', 0, 'the backend was seen');
+cmp_ok($early, '>', 0, 'the backend was seen') or diag("pid $pid: $e");
 cmp_ok($late, '<', $early + 4096, "a backend's memory does not grow over statements ($early kB, later $late kB)");
 
 # ---- a transaction far larger than the memtable ----
