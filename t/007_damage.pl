@@ -113,12 +113,7 @@ copy("$file.saved", $file);
 # ---- a manifest of a later version is refused, not ignored ----
 my ($manifest) = reverse sort glob("$dir/*.manifest");
 copy($manifest, "$manifest.saved");
-open(my $f, '<:raw', $manifest) or die $!;
-local $/ = undef;
-my $bytes = <$f>;
-close $f;
-# every way to write a version lies in the first 32 bytes: damage them all
-open($f, '+<:raw', $manifest) or die $!;
+open(my $f, '+<:raw', $manifest) or die $!;
 seek($f, 8, 0);
 print $f "\xff" x 8;
 close $f;
