@@ -67,29 +67,33 @@ ltg_load_be64(const uint8_t *p)
 static inline void
 ltg_store16(uint8_t *p, uint16_t v)
 {
-	v = LTG_LE16(v);
-	memcpy(p, &v, sizeof(v));
+	uint16_t	le = LTG_LE16(v);
+
+	memcpy(p, &le, sizeof(le));
 }
 
 static inline void
 ltg_store32(uint8_t *p, uint32_t v)
 {
-	v = LTG_LE32(v);
-	memcpy(p, &v, sizeof(v));
+	uint32_t	le = LTG_LE32(v);
+
+	memcpy(p, &le, sizeof(le));
 }
 
 static inline void
 ltg_store64(uint8_t *p, uint64_t v)
 {
-	v = LTG_LE64(v);
-	memcpy(p, &v, sizeof(v));
+	uint64_t	le = LTG_LE64(v);
+
+	memcpy(p, &le, sizeof(le));
 }
 
 static inline void
 ltg_store_be64(uint8_t *p, uint64_t v)
 {
-	v = LTG_BE64(v);
-	memcpy(p, &v, sizeof(v));
+	uint64_t	be = LTG_BE64(v);
+
+	memcpy(p, &be, sizeof(be));
 }
 
 /* Low `width` bytes of v, little-endian; width 0..8. */

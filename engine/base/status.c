@@ -11,8 +11,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-#include "storage/file.h"
+/* Named here too, so that base/ needs nothing of storage/ (ltg_run_name). */
+static void
+name_file(LtgError *e, LtgFileId file)
+{
+	snprintf(e->file, sizeof(e->file), "%016llx.run", (unsigned long long) file);
+}
 
 static void record(LtgSession *s, LtgStatus status, LtgFileId file, uint64_t offset,
 				   const char *fmt, va_list args) __attribute__((format(printf, 5, 0)));
@@ -30,7 +36,7 @@ record(LtgSession *s, LtgStatus status, LtgFileId file, uint64_t offset,
 	e->file_id = file;
 	e->offset = offset;
 	if (file != 0)
-		ltg_run_name(e->file, file);
+		name_file(e, file);
 	vsnprintf(e->msg, sizeof(e->msg), fmt, args);
 }
 
@@ -70,7 +76,7 @@ ltg_fail_port(LtgSession *s, LtgStatus status, const LtgError *e, LtgFileId file
 	s->err.file_id = file;
 	s->err.offset = offset;
 	if (file != 0 && s->err.file[0] == '\0')
-		ltg_run_name(s->err.file, file);
+		name_file(&s->err, file);
 	return status;
 }
 
@@ -131,6 +137,6 @@ extern void ltg_assert_failed(const char *cond, const char *file, int line)
 void
 ltg_assert_failed(const char *cond, const char *file, int line)
 {
-	fprintf(stderr, "lightning: assertion \"%s\" failed at %s:%d\n", cond, file, line);
+	dprintf(STDERR_FILENO, "lightning: assertion \"%s\" failed at %s:%d\n", cond, file, line);
 	abort();
 }

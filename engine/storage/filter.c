@@ -71,6 +71,7 @@ ltg_filter_shape(uint64_t keys, uint32_t bits_per_key, uint32_t block_bytes)
 	uint64_t	lines = exact_lines(keys, bits_per_key);
 	uint64_t	lines_max = block_bytes / LTG_FILTER_LINE;
 
+	LTG_ASSERT(lines_max > 0);
 	if (keys == 0 || bits_per_key == 0)
 		return f;
 	f.blocks = (uint32_t) ((lines + lines_max - 1) / lines_max);
@@ -107,7 +108,7 @@ ltg_filter_fold(uint8_t *bits, const LtgFilterShape *wide, uint64_t keys,
 	uint32_t	lines;
 	uint32_t	j;
 
-	LTG_ASSERT(wide->blocks == 1 && keys > 0);
+	LTG_ASSERT(wide->blocks == 1 && keys > 0 && lines_max > 0);
 	while (wide->lines % k != 0)
 		k--;
 	lines = wide->lines / k;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <errno.h>
 #include <cmocka.h>
 
 #include "base/coding.h"
@@ -148,6 +149,58 @@ cached_reads(void **state)
 	assert_int_equal(after.misses, before.misses);
 	assert_true(after.hits > before.hits);
 	assert_int_equal(ltg_run_check(&f->r.s, &ref), LTG_OK);
+	model_free(&m);
+}
+
+/* A read that fails in the middle gives its frame back. */
+static void
+failing_reads(void **state)
+{
+	static const LtgFaultKind kinds[] = {LTG_FAULT_READ, LTG_FAULT_ALLOC};
+	Fixture    *f = *state;
+	LtgSession *s = &f->r.s;
+	LtgRunOptions opt = rig_options();
+	LtgRunRef	ref;
+	Model		m;
+	size_t		kind;
+	int			use;
+	uint64_t	nth;
+
+	opt.block_size = BLOCK;
+	numbers(&m, 3000, 50);
+	assert_int_equal(model_write(&f->r, &m, 1, &opt, &ref), LTG_OK);
+	for (kind = 0; kind < 2; kind++)
+	{
+		for (use = LTG_CACHE_NORMAL; use <= LTG_CACHE_PEEK; use++)
+		{
+			bool		failed = true;
+
+			for (nth = 1; failed; nth++)
+			{
+				LtgRunIter *it = NULL;
+				LtgStatus	st;
+
+				ltg_cache_drop_file(s, s->cache, 1);
+				ltg_file_cache_destroy(s);
+				assert_int_equal(ltg_file_cache_create(s), LTG_OK);
+				ltg_posix_fail(f->r.posix, kinds[kind], nth, false, EIO);
+				ltg_epoch_enter(s);
+				st = ltg_run_iter_open(s, &ref, (LtgCacheUse) use, &it);
+				if (st == LTG_OK)
+					st = ltg_run_iter_seek_ge(it, NULL, 0);
+				while (st == LTG_OK)
+					st = ltg_run_iter_next_key(it);
+				ltg_epoch_leave(s);
+				failed = ltg_posix_failed(f->r.posix, kinds[kind]) > 0;
+				ltg_posix_no_faults(f->r.posix);
+				assert_int_equal(st, !failed ? LTG_END : kind == 0 ? LTG_IO : LTG_NOMEM);
+				if (failed)
+					assert_int_equal(s->err.status, st);
+				ltg_clear_error(s);
+				ltg_run_iter_close(it);
+			}
+		}
+	}
 	model_free(&m);
 }
 
@@ -359,6 +412,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(cached_reads, setup, teardown),
+		cmocka_unit_test_setup_teardown(failing_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(larger_than_cache, setup, teardown),
 		cmocka_unit_test_setup_teardown(oversized_blocks, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_runs_in_a_file, setup, teardown),
