@@ -28,6 +28,7 @@
 #define KEYS 160
 #define XACTS 5
 #define SNAPS 4
+#define BIG_PAYLOAD 20000
 
 typedef struct ModelVersion
 {
@@ -36,7 +37,7 @@ typedef struct ModelVersion
 	LtgKind		kind;
 	LtgSeq		seq;
 	uint32_t	len;
-	uint8_t		fill;
+	uint32_t	fill;
 } ModelVersion;
 
 typedef struct ModelKey
@@ -59,7 +60,8 @@ typedef struct Model
 		uint32_t	cid;
 	}			xact[XACTS];
 	RigSnapshot *snap[SNAPS];
-	uint32_t	checked_rows, restarts, compactions;
+	uint32_t	max_len;		/* of most payloads */
+	uint32_t	checked_rows, restarts, compactions, levels;
 } Model;
 
 static bool verbose;
@@ -102,15 +104,36 @@ make_keys(Model *m, uint32_t s)
 		assert_true(compare_keys(&m->keys[s][i - 1], &m->keys[s][i]) < 0);
 }
 
+/* Bytes that don't compress: the files must come to some size. */
+static void
+make_payload(uint8_t *p, uint32_t len, uint32_t fill)
+{
+	uint64_t	rnd = fill;
+
+	for (uint32_t i = 0; i < len; i += 8)
+	{
+		uint64_t	x = lrig_random(&rnd);
+
+		memcpy(p + i, &x, len - i < 8 ? len - i : 8);
+	}
+}
+
+static bool
+same_payload(const ModelVersion *mv, const LtgVersion *v)
+{
+	uint8_t		want[BIG_PAYLOAD];
+
+	make_payload(want, mv->len, mv->fill);
+	return v->payload_len == mv->len && (mv->len == 0 || memcmp(v->payload, want, mv->len) == 0);
+}
+
 static void
 check_payload(const ModelVersion *mv, const LtgVersion *v)
 {
 	assert_int_equal(v->payload_len, mv->len);
 	if (mv->len > 0)
 		assert_int_equal((uintptr_t) v->payload % 8, 0);
-	for (uint32_t i = 0; i < mv->len; i++)
-		if (v->payload[i] != mv->fill)
-			fail_msg("payload is wrong at byte %u", i);
+	assert_true(same_payload(mv, v));
 }
 
 /* ---- what the model says ---- */
@@ -144,6 +167,16 @@ may_write(const Model *m, const ModelKey *k, LtgXid xid)
 			continue;
 		return k->v[i].xid == xid || m->rig.xact[k->v[i].xid] == RIG_COMMITTED;
 	}
+	return true;
+}
+
+/* Is every version that counts one of xid's: a fresh insert of its own? */
+static bool
+all_own(const Model *m, const ModelKey *k, LtgXid xid)
+{
+	for (uint32_t i = 0; i < k->n; i++)
+		if (!aborted(m, &k->v[i]) && k->v[i].xid != xid)
+			return false;
 	return true;
 }
 
@@ -251,6 +284,19 @@ check_scan(Model *m, uint32_t s, RigSnapshot *snap)
 	ltg_scan_close(scan);
 }
 
+/* Must the i-th version be there?  A running writer's must, unless it took it
+ * back itself. */
+static bool
+must_be_there(const Model *m, const ModelKey *k, uint32_t i)
+{
+	if (m->rig.xact[k->v[i].xid] != RIG_RUNNING)
+		return false;
+	for (; i < k->n; i++)
+		if (k->v[i].kind == LTG_GONE)
+			return false;
+	return true;
+}
+
 /* A key's versions as they come, newest first. */
 typedef struct RawCheck
 {
@@ -301,8 +347,7 @@ raw_version(RawCheck *c, const LtgVersion *v)
 			 * ones, which nobody can see any more, are found by content.
 			 */
 			assert_int_equal(v->state, LTG_SETTLED);
-			if (c->settled && (mv->kind != LTG_PUT || mv->len != v->payload_len ||
-							   (mv->len > 0 && mv->fill != v->payload[0])))
+			if (c->settled && (mv->kind != LTG_PUT || !same_payload(mv, v)))
 				continue;
 			assert_int_equal(mv->kind, LTG_PUT);
 			assert_true(mv->xid < lrig_horizon(&c->m->rig));
@@ -311,7 +356,7 @@ raw_version(RawCheck *c, const LtgVersion *v)
 			return;
 		}
 		/* what is left out must be needed by nobody */
-		if (m->rig.xact[mv->xid] == RIG_RUNNING)
+		if (must_be_there(m, c->k, c->at))
 			fail_msg("a version of a running transaction is missing");
 	}
 }
@@ -337,7 +382,7 @@ static void
 check_raw_end(Model *m, const ModelKey *k, const RawCheck *c)
 {
 	for (uint32_t i = 0; i < c->at; i++)
-		if (m->rig.xact[k->v[i].xid] == RIG_RUNNING)
+		if (must_be_there(m, k, i))
 			fail_msg("a version of a running transaction is missing");
 }
 
@@ -430,16 +475,19 @@ step_write(Model *m)
 		uint32_t	at = sequential ? (first + i) % KEYS : lrig_below(&m->rnd, KEYS);
 		ModelKey   *k = &m->keys[s][at];
 		ModelVersion mv = {.xid = m->xact[x].xid, .cid = m->xact[x].cid};
-		uint8_t		payload[20000];
+		uint8_t		payload[BIG_PAYLOAD];
 
 		if (!may_write(m, k, mv.xid))
 			continue;
 		mv.kind = lrig_below(&m->rnd, 4) == 0 ? LTG_DELETE : LTG_PUT;
-		mv.len = mv.kind == LTG_DELETE ? 0 : lrig_below(&m->rnd, 200);
+		/* taken back before anybody could see it */
+		if (mv.kind == LTG_DELETE && all_own(m, k, mv.xid))
+			mv.kind = LTG_GONE;
+		mv.len = mv.kind != LTG_PUT ? 0 : lrig_below(&m->rnd, m->max_len);
 		if (mv.kind == LTG_PUT && lrig_below(&m->rnd, 200) == 0)
 			mv.len = sizeof(payload);
-		mv.fill = (uint8_t) lrig_random(&m->rnd);
-		memset(payload, mv.fill, mv.len);
+		mv.fill = (uint32_t) lrig_random(&m->rnd);
+		make_payload(payload, mv.len, mv.fill);
 		mv.seq = lrig_write(&m->rig, m->store[s], k->key, k->key_len, mv.kind, payload, mv.len,
 						   mv.xid, mv.cid);
 		if (k->n == k->cap)
@@ -573,8 +621,11 @@ run_seed(uint64_t seed, uint32_t steps)
 
 	m->seed = m->rnd = seed;
 	lrig_config(&config);
-	config.file_target_bytes = seed % 3 == 0 ? 16 * 1024 : 128 * 1024;
+	/* some seeds make many small files in several levels, some a few runs */
+	config.file_target_bytes = seed % 3 == 0 ? 8 * 1024 : seed % 3 == 1 ? 32 * 1024 : 256 * 1024;
 	config.block_size = seed % 2 == 0 ? 4096 : 16384;
+	config.l0_compact_trigger = seed % 5 == 0 ? 1 : 4;
+	m->max_len = seed % 4 == 0 ? 1500 : 200;
 	lrig_open(&m->rig, &config);
 	for (uint32_t s = 0; s < STORES; s++)
 	{
@@ -607,9 +658,16 @@ run_seed(uint64_t seed, uint32_t steps)
 	lrig_flush_all(&m->rig);
 	lrig_compact_all(&m->rig);
 	step_check(m);
+	for (uint32_t s = 0; s < STORES; s++)
+	{
+		LtgStoreInfo info;
+
+		ltg_store_info(m->rig.s, m->store[s], &info);
+		m->levels += info.levels;
+	}
 	if (verbose)
-		fprintf(stderr, "seed %llu: %u rows compared, %u restarts, %u compactions\n",
-				(unsigned long long) seed, m->checked_rows, m->restarts, m->compactions);
+		fprintf(stderr, "seed %llu: %u rows compared, %u restarts, %u compactions, %u levels\n",
+				(unsigned long long) seed, m->checked_rows, m->restarts, m->compactions, m->levels);
 	lrig_close(&m->rig);
 	for (uint32_t s = 0; s < STORES; s++)
 		for (uint32_t i = 0; i < KEYS; i++)
