@@ -226,6 +226,9 @@ lightning_return_rowids(void)
 
 /* ---- temporary stores of this backend ---- */
 
+/* No log record refers to them: they need not be remembered after a drop. */
+#define TEMP_DROPPED_AT 1
+
 static LtgStoreKey *temp_stores = NULL;
 static int	temp_count = 0;
 static int	temp_max = 0;
@@ -291,7 +294,7 @@ drop_lost_temp_stores(void)
 			LtgStatus	st;
 
 			ltg_ddl_pin(s);
-			st = ltg_store_drop(s, &temp_stores[i], ltg_next_unlogged_seq(s));
+			st = ltg_store_drop(s, &temp_stores[i], TEMP_DROPPED_AT);
 			ltg_ddl_unpin(s);
 			if (st != LTG_OK)
 				ltg_clear_error(s);
@@ -635,7 +638,7 @@ lightning_sweep_orphans(LtgSession *s)
 		if (info[i].key.backend >= 0)
 		{
 			ltg_ddl_pin(s);
-			st = ltg_store_drop(s, &info[i].key, ltg_next_unlogged_seq(s));
+			st = ltg_store_drop(s, &info[i].key, TEMP_DROPPED_AT);
 			ltg_ddl_unpin(s);
 		}
 		else if (recovery)
@@ -672,7 +675,7 @@ lightning_drop_temp_stores(LtgSession *s)
 		LtgStatus	st;
 
 		ltg_ddl_pin(s);
-		st = ltg_store_drop(s, &temp_stores[i], ltg_next_unlogged_seq(s));
+		st = ltg_store_drop(s, &temp_stores[i], TEMP_DROPPED_AT);
 		ltg_ddl_unpin(s);
 		if (st != LTG_OK)
 			ltg_clear_error(s);
