@@ -266,6 +266,8 @@ test_all_at_once(void **state)
 	core_open(&rig);
 	rig.config.metadata_bytes = 4 << 20;
 	rig.config.max_sessions = 16;
+	rig.config.l0_compact_trigger = 2;
+	rig.config.file_target_bytes = 64 * 1024;
 	core_boot(&rig, true);
 	for (uint32_t i = 0; i < STORES; i++)
 		core_store(&rig, i + 1, 0);

@@ -270,6 +270,8 @@ ltg_store_unlink(LtgSession *s, LtgStore *st, LtgSeq at)
 {
 	LtgShared  *sh = s->shared;
 	uint64_t	id = atomic_load_explicit(&st->id, memory_order_relaxed);
+	bool		matters = atomic_load(&st->runs) != NULL ||
+		(atomic_load(&st->flags) & LTG_STORE_TEMP) == 0;
 
 	LTG_ASSERT(id != 0);
 	chain_remove(key_bucket(sh, &st->key), st, offsetof(LtgStore, hash_next));
@@ -282,7 +284,8 @@ ltg_store_unlink(LtgSession *s, LtgStore *st, LtgSeq at)
 	sh->dropped_stores = st;
 	LTG_ASSERT(sh->n_stores > 0);
 	sh->n_stores--;
-	ltg_meta_changed(s);
+	if (matters)
+		ltg_meta_changed(s);
 }
 
 LtgStatus
@@ -346,7 +349,9 @@ ltg_store_create(LtgSession *s, const LtgStoreKey *key, uint32_t flags, LtgSeq s
 			if (old != NULL)
 				ltg_store_unlink(s, old, stamp);
 			ltg_store_link(s, neu, sh->next_store_id++, key, stamp, flags);
-			ltg_meta_changed(s);
+			/* nobody will look for a temporary one after a restart */
+			if ((flags & LTG_STORE_TEMP) == 0)
+				ltg_meta_changed(s);
 			*store = neu;
 		}
 	}
