@@ -219,6 +219,12 @@ typedef struct LtgBlockView
 
 /* The block the iterator stands in. */
 extern void ltg_run_iter_block(LtgRunIter *it, LtgBlockView *view);
+/*
+ * A key above all keys of the current block and not above any key of the next
+ * one; LTG_END if there is none.  key_buf: LTG_KEY_MAX.
+ */
+extern LtgStatus ltg_run_iter_block_limit(LtgRunIter *it, uint8_t *key_buf,
+										  uint32_t *key_len) LTG_MUST_CHECK;
 /* Leave the current block; stands on the first key of the next (forward) or
  * the last key of the previous one (backward); LTG_END at the edge. */
 extern LtgStatus ltg_run_iter_next_block(LtgRunIter *it) LTG_MUST_CHECK;

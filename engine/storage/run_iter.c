@@ -326,3 +326,21 @@ ltg_run_iter_block(LtgRunIter *it, LtgBlockView *view)
 		}
 	}
 }
+
+LtgStatus
+ltg_run_iter_block_limit(LtgRunIter *it, uint8_t *key_buf, uint32_t *key_len)
+{
+	LTG_ASSERT(it->n > 0);
+	for (uint32_t lv = 1; lv <= it->ref.height; lv++)
+	{
+		const PathStep *p = &it->path[lv];
+
+		/* separator i stands between children i and i + 1 (R4) */
+		if (p->at < ltg_block_n(p->data))
+		{
+			*key_len = ltg_block_key(p->data, p->at, key_buf);
+			return LTG_OK;
+		}
+	}
+	return LTG_END;
+}

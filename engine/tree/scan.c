@@ -421,6 +421,30 @@ add_block_part(LtgScan *scan, const LtgBlockView *b, uint32_t n)
 }
 
 /*
+ * The batch ends after n entries of the block.  Where the block ends as well,
+ * the next call is to begin at the next block, without reading this one again.
+ */
+static LtgStatus
+set_position_behind(LtgScan *scan, LtgRunIter *it, const LtgBlockView *b, uint32_t n,
+					const uint8_t *bound, uint32_t bound_len)
+{
+	uint8_t		key[LTG_KEY_MAX];
+	uint32_t	key_len;
+	LtgVersion	v;
+
+	if (!scan->backward && n == b->n - b->at &&
+		ltg_run_iter_block_limit(it, key, &key_len) == LTG_OK)
+	{
+		if (bound != NULL && ltg_key_cmp(bound, bound_len, key, key_len) < 0)
+			return set_position(scan, bound, bound_len, false);
+		return set_position(scan, key, key_len, false);
+	}
+	ltg_block_entry(b->data, b->len, scan->backward ? b->at - (n - 1) : b->at + (n - 1),
+					key, &key_len, &v);
+	return set_position(scan, key, key_len, true);
+}
+
+/*
  * Take a stretch of the current block if that is possible and pays.  LTG_OK:
  * it was taken and the merge stands on the next key; LTG_NOT_FOUND: use the row
  * path; LTG_BUSY: the batch is full, the position is set; LTG_END as usual.
@@ -462,15 +486,9 @@ take_block(LtgScan *scan)
 		LTG_TRY(add_block_part(scan, &b, n));
 	}
 	/* is anything left to do before the next key is needed? */
-	if (batch_full(scan))
+	if (batch_full(scan) || (seen && !fits(scan, b.len)))
 	{
-		uint8_t		key[LTG_KEY_MAX];
-		uint32_t	key_len;
-		LtgVersion	v;
-
-		ltg_block_entry(b.data, b.len, scan->backward ? b.at - (n - 1) : b.at + (n - 1),
-						key, &key_len, &v);
-		LTG_TRY(set_position(scan, key, key_len, true));
+		LTG_TRY(set_position_behind(scan, it, &b, n, bound, bound_len));
 		return LTG_BUSY;
 	}
 	if (scan->backward ? n == b.at + 1 : n == b.n - b.at)
