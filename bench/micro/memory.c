@@ -85,12 +85,15 @@ insert_all(LtgGeneration *g, KeyOrder order, const uint8_t *payload)
 	for (uint64_t i = 0; i < n_keys; i++)
 	{
 		uint32_t	len = make_key(order, i, key);
-		uint64_t	token = ltg_gen_reserve(g, ltg_mem_need(len, 100));
+		uint64_t	need = ltg_mem_need(len, 100);
+		uint64_t	token = ltg_gen_reserve(g, need);
+		uint64_t	end = token + need;
 
 		if (token == 0)
 			abort();
 		v.seq = i + 1;
 		ltg_mem_insert(g, 1, key, len, ltg_key_hash(key, len), &v, &token);
+		ltg_gen_unreserve(g, token, end);
 	}
 }
 

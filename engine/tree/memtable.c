@@ -26,9 +26,10 @@
 #define LIST_BYTES \
 	((sizeof(LtgMemList) + LTG_CACHE_LINE - 1) & ~(uint64_t) (LTG_CACHE_LINE - 1))
 #define BYTES_PER_BUCKET 96
-#define NODE_LEVELS_RESERVED 2	/* taller nodes get space of their own */
+#define NODE_LEVELS_RESERVED 4	/* taller nodes get space of their own */
 #define TOWER_CHUNK (16 * 1024)
 #define LINE_BEHIND 64
+#define HALVING_LEVELS 8
 
 static inline LtgMemLink *
 gen_buckets(const LtgGeneration *g)
@@ -364,14 +365,21 @@ ltg_mem_node_key(const LtgMemNode *n, const uint8_t **key, uint32_t *key_len)
 
 /* ---- inserting ---- */
 
-/* p = 1/4; from bits that choose neither the bucket nor the tag's high end. */
+/*
+ * Every level has half the nodes of the one beneath it, from HALVING_LEVELS on a
+ * quarter.  Few steps to the right per level matter where nodes are not in the
+ * processor's caches: these wait for memory, steps down do not (see
+ * ltg_mem_search).  From bits that choose neither the bucket nor the tag.
+ */
 static uint32_t
 node_height(uint64_t h)
 {
 	uint64_t	bits = h * UINT64_C(0x9E3779B97F4A7C15) | (UINT64_C(1) << 40);
+	uint32_t	zeros = (uint32_t) __builtin_ctzll(bits);
+	uint32_t	height = 1 + (zeros <= HALVING_LEVELS ? zeros :
+							  HALVING_LEVELS + (zeros - HALVING_LEVELS) / 2);
 
-	return 1 + (uint32_t) __builtin_ctzll(bits) / 2 <= LTG_MEM_HEIGHT_MAX ?
-		1 + (uint32_t) __builtin_ctzll(bits) / 2 : LTG_MEM_HEIGHT_MAX;
+	return height < LTG_MEM_HEIGHT_MAX ? height : LTG_MEM_HEIGHT_MAX;
 }
 
 static LtgMemVersion *

@@ -15,7 +15,7 @@
 
 #include "tree/memtable.h"
 
-#define LTG_MEM_HEIGHT_MAX 12
+#define LTG_MEM_HEIGHT_MAX 16
 #define LTG_MEM_MAGIC 0x4c74474dU
 
 typedef _Atomic uint32_t LtgMemLink;
@@ -45,8 +45,8 @@ struct LtgGeneration
 };
 
 /*
- * Skiplist of one store.  The first line is read by everybody and written
- * rarely, the second is written by every insert.
+ * Skiplist of one store.  The first two lines are read by everybody and written
+ * rarely, the others by appends and by every insert.
  */
 struct LtgMemList
 {
@@ -54,14 +54,13 @@ struct LtgMemList
 	uint32_t	next;			/* chain word in the store bucket */
 	_Atomic uint32_t height;	/* levels in use */
 	LtgMemLink	head[LTG_MEM_HEIGHT_MAX];
+	_Atomic uint64_t min_seq;	/* UINT64_MAX: none */
 
 	/* hints: some node that once was the last of its level */
-	LtgMemLink	tail[LTG_MEM_HEIGHT_MAX];
-	_Atomic uint32_t nodes;
-	uint32_t	pad;
-	_Atomic uint64_t max_seq;
+	_Alignas(LTG_CACHE_LINE) LtgMemLink tail[LTG_MEM_HEIGHT_MAX];
 
-	_Atomic uint64_t min_seq;	/* UINT64_MAX: none */
+	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t max_seq;
+	_Atomic uint32_t nodes;
 };
 
 /*
@@ -96,9 +95,6 @@ struct LtgMemVersion
 
 _Static_assert(sizeof(LtgMemNode) == 16, "node header");
 _Static_assert(sizeof(LtgMemVersion) == 32, "version header");
-_Static_assert(offsetof(struct LtgMemList, tail) == LTG_CACHE_LINE, "list lines");
-_Static_assert(offsetof(struct LtgMemList, min_seq) == 2 * LTG_CACHE_LINE, "list lines");
-
 /* A key to search for, with its first eight bytes as a number. */
 typedef struct LtgMemKey
 {
