@@ -160,6 +160,38 @@ test_out_of_metadata(void **state)
 	core_close(&rig);
 }
 
+/* When runs have used up the metadata memory, a compaction still finds room. */
+static void
+test_compaction_has_room(void **state)
+{
+	CoreRig		rig;
+	LtgStore   *st;
+	LtgStatus	s = LTG_OK;
+	LtgCompactResult cr;
+	uint32_t	n;
+
+	(void) state;
+	core_open(&rig);
+	rig.config.metadata_bytes = 64 * 1024;
+	core_boot(&rig, true);
+	st = core_store(&rig, 1, 0);
+	for (n = 0; s == LTG_OK; n++)
+	{
+		core_put(&rig, st, n, n);
+		s = core_flush(&rig);
+	}
+	assert_int_equal(s, LTG_NOSHMEM);
+	ltg_clear_error(rig.s);
+	core_check(&rig);
+	assert_int_equal(ltg_compact(rig.s, &cr), LTG_OK);
+	assert_true(cr.compacted);
+	assert_int_equal(core_flush(&rig), LTG_OK);
+	for (uint32_t i = 0; i < n; i++)
+		assert_int_equal(core_get(&rig, st, i), i);
+	core_check(&rig);
+	core_close(&rig);
+}
+
 static void
 test_list_and_info(void **state)
 {
@@ -243,6 +275,7 @@ main(void)
 		cmocka_unit_test(test_rowids),
 		cmocka_unit_test(test_reuse),
 		cmocka_unit_test(test_out_of_metadata),
+		cmocka_unit_test(test_compaction_has_room),
 		cmocka_unit_test(test_list_and_info),
 		cmocka_unit_test(test_drop_is_published),
 	};

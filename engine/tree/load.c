@@ -450,7 +450,7 @@ build_runs(Load *l, LtgStore *store, const LtgManifestStore *ms)
 
 	if (ms->n_runs == 0)
 		return LTG_OK;
-	rs = ltg_shalloc(s, s->shared->alloc, ltg_run_set_size(ms->n_runs));
+	rs = ltg_metadata_alloc(s, ltg_run_set_size(ms->n_runs), LTG_METADATA_URGENT);
 	if (rs == NULL)
 		return ltg_fail(s, LTG_NOSHMEM, "out of shared metadata memory for %u runs", ms->n_runs);
 	rs->n = ms->n_runs;

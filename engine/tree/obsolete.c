@@ -50,7 +50,7 @@ ltg_file_add(LtgSession *s, LtgFileId id, uint64_t bytes)
 	LtgSharedFile *f;
 
 	LTG_ASSERT(id != 0 && ltg_file_entry(sh, id) == NULL);
-	f = ltg_shalloc(s, sh->alloc, sizeof(LtgSharedFile));
+	f = ltg_metadata_alloc(s, sizeof(LtgSharedFile), LTG_METADATA_URGENT);
 	if (f == NULL)
 		return NULL;
 	memset(f, 0, sizeof(*f));

@@ -108,12 +108,8 @@ build_run_set(LtgSession *s, Change *c)
 	n -= e->n_remove;
 	if (n == 0)
 		return LTG_OK;
-	rs = ltg_shalloc(s, sh->alloc, ltg_run_set_size(n));
-	if (rs == NULL)
-	{
-		ltg_shreclaim(s, sh->alloc, sh->epochs);
-		rs = ltg_shalloc(s, sh->alloc, ltg_run_set_size(n));
-	}
+	rs = ltg_metadata_alloc(s, ltg_run_set_size(n),
+							n > n_old ? LTG_METADATA_FLUSH : LTG_METADATA_URGENT);
 	if (rs == NULL)
 		return ltg_fail(s, LTG_NOSHMEM, "out of shared metadata memory for %u runs", n);
 	rs->n = 0;

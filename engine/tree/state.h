@@ -52,6 +52,15 @@ extern void ltg_meta_changed(LtgSession *s);
 
 /* ---- store.c ---- */
 
+typedef enum LtgMetadataUse
+{
+	LTG_METADATA_STORE,
+	LTG_METADATA_FLUSH,
+	LTG_METADATA_URGENT
+} LtgMetadataUse;
+
+extern void *ltg_metadata_alloc(LtgSession *s, size_t size, LtgMetadataUse use);
+
 /* The live store of this key, or NULL.  META, or inside an epoch. */
 extern LtgStore *ltg_store_lookup(LtgShared *sh, const LtgStoreKey *key);
 /* META: a descriptor that is in no chain, or NULL. */

@@ -186,6 +186,34 @@ ltg_store_reclaim(LtgSession *s)
 	}
 }
 
+/*
+ * Allocate metadata memory, leaving `keep` of it free for more urgent needs: a
+ * new store may be refused, a flush should not be, and a compaction, which ends
+ * up with less than before, must find room when a flush did not.  What was in
+ * a manifest must fit again, so loading may use everything.
+ */
+void *
+ltg_metadata_alloc(LtgSession *s, size_t size, LtgMetadataUse use)
+{
+	LtgShared  *sh = s->shared;
+	uint64_t	used,
+				total,
+				keep;
+	void	   *p = NULL;
+
+	for (int attempt = 0; attempt < 2 && p == NULL; attempt++)
+	{
+		if (attempt > 0)
+			ltg_shreclaim(s, sh->alloc, sh->epochs);
+		ltg_shalloc_stats(s, sh->alloc, &used, &total);
+		keep = !sh->loaded || use == LTG_METADATA_URGENT ? 0 :
+			use == LTG_METADATA_FLUSH ? total / 16 : total / 8;
+		if (used + size + keep <= total)
+			p = ltg_shalloc(s, sh->alloc, size);
+	}
+	return p;
+}
+
 LtgStore *
 ltg_store_alloc(LtgSession *s)
 {
@@ -196,13 +224,9 @@ ltg_store_alloc(LtgSession *s)
 		ltg_store_reclaim(s);
 	if (sh->free_stores == NULL)
 	{
-		LtgStore   *slab = ltg_shalloc(s, sh->alloc, sizeof(LtgStore) * LTG_STORE_SLAB);
+		LtgStore   *slab = ltg_metadata_alloc(s, sizeof(LtgStore) * LTG_STORE_SLAB,
+											  LTG_METADATA_STORE);
 
-		if (slab == NULL)
-		{
-			ltg_shreclaim(s, sh->alloc, sh->epochs);
-			slab = ltg_shalloc(s, sh->alloc, sizeof(LtgStore) * LTG_STORE_SLAB);
-		}
 		if (slab == NULL)
 			return NULL;
 		memset(slab, 0, sizeof(LtgStore) * LTG_STORE_SLAB);
