@@ -464,8 +464,11 @@ lt_wal_trim(LtWal *w, LtgSeq durable, uint32_t *removed, LtgError *err)
 		}
 		old = w->segment[0];
 		next = w->segment[1];
-		/* the successor's state must be there to start from */
-		if (next.start > durable || next.state_end == 0 || next.state_end > flushed)
+		/*
+		 * Replay begins in the last segment that starts below `durable`; its
+		 * state must be there to start from.
+		 */
+		if (next.start >= durable || next.state_end == 0 || next.state_end > flushed)
 		{
 			h->unlock(h, LT_MU_WRITE);
 			break;

@@ -159,12 +159,21 @@ sim_random(Sim *s, uint64_t n)
 	return n == 0 ? 0 : next_random(s) % n;
 }
 
+static void
+trace_name(Sim *s, const char *name)
+{
+	if (s->trace)
+		fprintf(stderr, "         file %s\n", name);
+}
+
 static bool
 strikes(Sim *s, uint32_t chance)
 {
 	if (chance == 0 || (next_random(s) & 0xffff) >= chance)
 		return false;
 	s->struck++;
+	if (s->trace)
+		fprintf(stderr, "         fault\n");
 	return true;
 }
 
@@ -674,6 +683,7 @@ sim_file_open(LtgPort *port, const char *name, LtgOpenMode mode, LtgFile **file,
 
 	*file = NULL;
 	step(s, "open", (uint64_t) (uint8_t) name[15]);
+	trace_name(s, name);
 	if (strikes(s, s->faults.open))
 		return fail(err, EIO, name);
 	n = find_name(&s->cur, name);
@@ -751,6 +761,7 @@ sim_file_write(LtgPort *port, LtgFile *f, const void *buf, size_t len, uint64_t 
 	Write	   *w;
 
 	step(s, "write", offset);
+	trace_name(s, f->name);
 	bad = strikes(s, s->faults.write);
 	if (bad)
 		len = sim_random(s, len);	/* some of it may have arrived */
@@ -783,6 +794,7 @@ sim_file_sync(LtgPort *port, LtgFile *f, LtgError *err)
 	Inode	   *i = f->inode;
 
 	step(s, "sync", i->size);
+	trace_name(s, f->name);
 	if (strikes(s, s->faults.sync))
 		return fail(err, EIO, f->name);
 	for (int k = 0; k < i->n_pending; k++)
@@ -833,6 +845,7 @@ sim_file_remove(LtgPort *port, const char *name, LtgError *err)
 	Name	   *n;
 
 	step(s, "remove", (uint64_t) (uint8_t) name[15]);
+	trace_name(s, name);
 	if (strikes(s, s->faults.remove))
 		return fail(err, EIO, name);
 	n = find_name(&s->cur, name);
