@@ -70,6 +70,15 @@ offer(Picker *p, LtgStore *store, LtgCompactReason reason, uint64_t score,
 		p->best = (Candidate) {store, reason, score, level, run};
 }
 
+/* An attempt to settle what is left was fruitless not long ago. */
+static bool
+is_stuck(const Picker *p, LtgStore *store)
+{
+	LtgXid		at = atomic_load(&store->stuck_xid);
+
+	return at != 0 && p->horizon < at + STUCK_XIDS;
+}
+
 /* Every version of the run could be settled. */
 static bool
 can_settle(const Picker *p, const LtgRunRef *r)
@@ -87,12 +96,33 @@ has_clearable_graves(const LtgStore *store, const LtgRunRef *r, LtgXid horizon)
 		(!keep || r->max_seq <= atomic_load(&store->graves_cleared));
 }
 
+/*
+ * Merging level 0 early, for the readers' sake, is worth it when it doesn't
+ * rewrite much more than it merges.
+ */
+static bool
+is_cheap(const LtgRunSet *rs)
+{
+	uint32_t	n = rs->level_start[1];
+	uint64_t	rewritten = 0;
+
+	for (uint32_t i = n; i < rs->level_start[2]; i++)
+		for (uint32_t k = 0; k < n; k++)
+			if (ltg_runs_overlap(&rs->run[i], &rs->run[k]))
+			{
+				rewritten += rs->run[i].disk_bytes;
+				break;
+			}
+	return rewritten <= 4 * level_bytes(rs, 0);
+}
+
 static void
 score_level0(Picker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
 {
 	uint32_t	n = rs->level_start[1];
 	uint32_t	trigger = p->s->shared->config.l0_compact_trigger;
 	uint32_t	settle = 0;
+	bool		old = false;
 	uint64_t	oldest, score;
 
 	if (n == 0)
@@ -101,26 +131,31 @@ score_level0(Picker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
 		trigger = 1;
 	score = (uint64_t) n * DUE / trigger;
 	oldest = rs->run[n - 1].age;
-	if (p->generation > oldest && p->generation - oldest > STRAGGLER_FLUSHES)
-	{
-		if (score < DUE)
-			score = DUE;
-		score += p->generation - oldest;
-	}
 	for (uint32_t i = 0; i < n; i++)
+	{
 		settle += can_settle(p, &rs->run[i]);
-	if (quiet && score < QUIET_SCORE && (n > 1 || settle == n))
+		old |= rs->run[i].min_xid != 0 && rs->run[i].min_xid + OLD_XIDS < p->horizon;
+	}
+	if (score < DUE && old && !is_stuck(p, store))
+		score = DUE;
+	if (p->generation > oldest && p->generation - oldest > STRAGGLER_FLUSHES)
+		score = (score < DUE ? DUE : score) + (p->generation - oldest);
+	if (score < DUE)
+	{
+		if (!quiet || (n == 1 && settle == 0) || !is_cheap(rs))
+			return;
+		if (n == 1 && is_stuck(p, store))
+			return;
 		score = QUIET_SCORE;
-	if (score >= DUE || (quiet && score >= QUIET_SCORE && (n > 1 || settle == n)))
-		offer(p, store, LTG_COMPACT_L0, score, 0, 0);
+	}
+	offer(p, store, LTG_COMPACT_L0, score, 0, 0);
 }
 
 static void
 score_runs(Picker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
 {
 	uint32_t	levels = ltg_runset_levels(rs);
-	LtgXid		stuck_at = atomic_load(&store->stuck_xid);
-	bool		stuck = stuck_at != 0 && p->horizon < stuck_at + STUCK_XIDS;
+	bool		stuck = is_stuck(p, store);
 
 	for (uint32_t level = 1; level < levels; level++)
 	{

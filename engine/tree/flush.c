@@ -357,6 +357,7 @@ ltg_flush_upto(LtgSession *s, LtgSeq lsn, LtgFlushResult *r)
 		{
 			/* all arenas are used, or wait for readers that are in them */
 			LTG_TRY(flush_one_of_many(s, r));
+			LTG_STOP_POINT(s->port, "flush:no-arena");
 			if (s->port->interrupted(s->port))
 				return LTG_INTERRUPTED;
 			continue;
