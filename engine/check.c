@@ -438,6 +438,8 @@ check_generation_list(Check *c)
 		problem(c, "there are %u generations", l->n);
 		return;
 	}
+	if (atomic_load(&sh->active) != l->gen[0])
+		problem(c, "writers use another generation than the list's first");
 	for (uint32_t i = 0; i < l->n; i++)
 	{
 		const LtgArena *a = NULL;

@@ -11,13 +11,14 @@
  *		 epoch of its retirement has passed.
  *	 G3. A writer holds LTG_LOCK_PIN_i shared from before it loads the active
  *		 generation until its versions are in it; a freeze holds all of them
- *		 exclusively while it reads B and swaps the list.  So no version with
- *		 an LSN <= B is ever inserted after the swap, and none above B before.
+ *		 exclusively while it reads B and swaps list and active generation.
+ *		 So no version with an LSN <= B is ever inserted after the swap, and
+ *		 none above B before.
  *	 G4. Numbers are given out in the order in which generations become
  *		 active: at most one arena is READY.
  *
- * Nothing here allocates.  Under the pins there are two loads, the host's
- * wal_position() and one store.
+ * Nothing here allocates.  Under the pins there are the host's wal_position()
+ * and two stores.
  */
 #include "tree/state.h"
 
@@ -45,6 +46,7 @@ ltg_generations_init(LtgShared *sh, uint8_t *arenas)
 	sh->arena[0].state = LTG_ARENA_ACTIVE;
 	l->n = 1;
 	l->gen[0] = sh->arena[0].gen;
+	atomic_store_explicit(&sh->active, l->gen[0], memory_order_release);
 	atomic_store_explicit(&sh->gens, l, memory_order_release);
 	return LTG_OK;
 }
@@ -72,7 +74,7 @@ ltg_generations_number_from(LtgSession *s, uint64_t least)
 const LtgGenList *
 ltg_generations(LtgSession *s)
 {
-	LTG_ASSERT(s->epoch_depth > 0 || ltg_ctx(s)->meta || s->pinned >= 0);
+	LTG_ASSERT(s->epoch_depth > 0 || ltg_ctx(s)->meta);
 	return atomic_load_explicit(&s->shared->gens, memory_order_acquire);
 }
 
@@ -170,6 +172,7 @@ freeze(LtgSession *s, LtgSeq *cut)
 	LTG_STOP_POINT(port, "freeze:pinned");
 	b = port->wal_position(port);
 	atomic_store_explicit(&sh->gens, neu, memory_order_seq_cst);
+	atomic_store_explicit(&sh->active, fresh->gen, memory_order_seq_cst);
 	for (int i = LTG_LOCK_PINS - 1; i >= 0; i--)
 		port->unlock(port, LTG_LOCK_PIN_0 + i);
 
@@ -332,7 +335,7 @@ ltg_reserve(LtgSession *s, const LtgWrite *w, uint32_t n)
 	}
 	s->port->lock(s->port, LTG_LOCK_PIN_0 + pin, LTG_SHARED);
 	s->pinned = pin;
-	g = ltg_generations(s)->gen[0];
+	g = atomic_load_explicit(&s->shared->active, memory_order_acquire);
 	ctx->cursor = prepare_stores(g, w, n) ? ltg_gen_reserve(g, need) : 0;
 	if (LTG_LIKELY(ctx->cursor != 0))
 	{

@@ -158,6 +158,10 @@ struct LtgShared
 
 	/* What readers and writers load; replaced by freeze and publish. */
 	_Alignas(LTG_CACHE_LINE) LtgGenList *_Atomic gens;
+	LtgGeneration *_Atomic active;	/* gens->gen[0]; for writers, who hold a pin
+									 * but are in no epoch: a list may be
+									 * replaced and reused under a pin, the
+									 * active generation may not */
 	_Atomic LtgSeq durable;		/* D; LTG_LOCK_META to change */
 	_Atomic uint64_t manifest;	/* number of the current one, 0 = none */
 	_Atomic uint64_t files_removed; /* counts removed data files */
