@@ -646,8 +646,7 @@ typedef struct RowUpdate
 	bool		may_toast;		/* judged from the new row alone */
 	bool		formed;			/* row_buf holds the new row */
 	bool		in_place;
-	uint64		new_rowid;		/* if not */
-	bool		have_new_rowid;
+	uint64		new_rowid;			/* if not; 0 = none taken yet */
 	uint8		new_tag;
 } RowUpdate;
 
@@ -793,11 +792,9 @@ write_moved(RowUpdate *u)
 	uint8		new_key[LIGHTNING_KEY_LEN];
 	LtgSeq		seq;
 
-	if (!u->have_new_rowid)
-	{
+	/* 0 in a tombstone means that the row did not move */
+	while (u->new_rowid == 0)
 		u->new_rowid = lightning_take_rowid(c->rel);
-		u->have_new_rowid = true;
-	}
 	if (c->locks.others)
 		lightning_rowlock_copy(c->lr.store_id, c->rowid, u->new_rowid);
 
