@@ -434,7 +434,7 @@ lightning_note_read(Relation rel, Snapshot snap, uint64 rowid, const LtgVersion 
 	}
 	lightning_set_tid(&tid, rowid, v->tag);
 	PredicateLockTID(rel, &tid, snap, (TransactionId) v->xid);
-	lightning_versions_get(rel, rowid, false, &kv);
+	lightning_versions_get_for(rel, rowid, snap, &kv);
 	lightning_check_conflict_out(rel, snap, &kv);
 }
 

@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 
 #include "lightning.h"
+#include "modify.h"
 #include "scan.h"
 #include "versions.h"
 
@@ -154,7 +155,7 @@ lightning_index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, S
 		return false;
 	}
 
-	lightning_versions_get(rel, rowid, false, &fetch->kv);
+	lightning_versions_get_for(rel, rowid, snapshot, &fetch->kv);
 	if (fetch->serializable)
 		lightning_check_conflict_out(rel, snapshot, &fetch->kv);
 	i = lightning_pick_version(rel, &fetch->kv, snapshot);
@@ -217,7 +218,22 @@ lightning_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, Tu
 		return true;
 	}
 
-	lightning_versions_get(rel, rowid, false, kv);
+	if (snapshot->snapshot_type == SNAPSHOT_ANY)
+	{
+		LightningRowLook look;
+
+		/* almost always it is there; else an aborted one may be meant */
+		memset(&look, 0, sizeof(look));
+		look.rowid = rowid;
+		look.tag = lightning_tid_tag(tid);
+		lightning_look(lightning_session(), rel, lightning_rel(rel)->store, &look);
+		if (look.have_base)
+		{
+			lightning_slot_store(slot, rel, rowid, &look.base_version, true);
+			return true;
+		}
+	}
+	lightning_versions_get_for(rel, rowid, snapshot, kv);
 	if (snapshot->snapshot_type == SNAPSHOT_ANY)
 		i = version_with_tag(kv, lightning_tid_tag(tid));
 	else

@@ -532,7 +532,7 @@ bitmap_point(LightningScanDesc scan, uint64 rowid, TupleTableSlot *slot)
 
 	if (scan->fast)
 		return lightning_get_row(rel, rowid, &scan->snap, slot);
-	lightning_versions_get(rel, rowid, false, &scan->points);
+	lightning_versions_get_for(rel, rowid, scan->rs.rs_snapshot, &scan->points);
 	if (scan->serializable)
 		lightning_check_conflict_out(rel, scan->rs.rs_snapshot, &scan->points);
 	i = lightning_pick_version(rel, &scan->points, scan->rs.rs_snapshot);

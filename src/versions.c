@@ -11,6 +11,7 @@
 
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "lightning.h"
 #include "versions.h"
@@ -132,7 +133,8 @@ out_of_memory(void)
 typedef struct Collect
 {
 	LightningVersions *kv;
-	bool		latest_only;
+	LtgXid		enough_below;	/* a committed version by an older writer is the
+								 * last one wanted */
 } Collect;
 
 static bool
@@ -144,15 +146,15 @@ collect(void *arg, const LtgVersion *v, LtgState *fate)
 		return false;
 	if (v->state == LTG_SETTLED)
 		return false;
-	return !(c->latest_only && v->state == LTG_COMMITTED);
+	return !(v->state == LTG_COMMITTED && v->xid < c->enough_below);
 }
 
-void
-lightning_versions_get(Relation rel, uint64 rowid, bool latest_only, LightningVersions *kv)
+static void
+versions_get(Relation rel, uint64 rowid, LtgXid enough_below, LightningVersions *kv)
 {
 	LtgSession *s = lightning_session();
 	LightningRel *lr = lightning_rel(rel);
-	Collect		c = {kv, latest_only};
+	Collect		c = {kv, enough_below};
 	uint8		key[LIGHTNING_KEY_LEN];
 	LtgStatus	st;
 
@@ -162,6 +164,28 @@ lightning_versions_get(Relation rel, uint64 rowid, bool latest_only, LightningVe
 	if (kv->failed)
 		out_of_memory();
 	lightning_report(s, st, rel);
+}
+
+void
+lightning_versions_get(Relation rel, uint64 rowid, bool latest_only, LightningVersions *kv)
+{
+	versions_get(rel, rowid, latest_only ? UINT64_MAX : 0, kv);
+}
+
+/*
+ * A row that is updated over and over may have thousands of versions that are
+ * not settled yet: no more of them than the snapshot can make use of.
+ */
+void
+lightning_versions_get_for(Relation rel, uint64 rowid, Snapshot snap, LightningVersions *kv)
+{
+	LtgXid		enough_below = 0;
+
+	if (snap->snapshot_type == SNAPSHOT_DIRTY || snap->snapshot_type == SNAPSHOT_SELF)
+		enough_below = UINT64_MAX;
+	else if (IsMVCCSnapshot(snap) && TransactionIdIsNormal(snap->xmin))
+		enough_below = lightning_widen_xid(snap->xmin);
+	versions_get(rel, rowid, enough_below, kv);
 }
 
 /* ---- ranges ---- */

@@ -33,6 +33,9 @@ extern void lightning_versions_free(LightningVersions *kv);
  */
 extern void lightning_versions_get(Relation rel, uint64 rowid, bool latest_only,
 								   LightningVersions *kv);
+/* Only down to the version that decides what this snapshot sees. */
+extern void lightning_versions_get_for(Relation rel, uint64 rowid, Snapshot snap,
+									   LightningVersions *kv);
 
 /* The same for every row of a range, in the order of row ids. */
 typedef struct LightningVersionScan LightningVersionScan;
