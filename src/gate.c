@@ -34,6 +34,7 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "access/xlog.h"
@@ -352,12 +353,34 @@ handle_config_reload(void)
 	}
 }
 
-/* Wait, absorbing barriers.  Postmaster death ends the process (guard_exit). */
+/*
+ * Without a postmaster everybody leaves.  The gate does so after the
+ * checkpointer: a dead process's entry in the process array stays as it is, and
+ * a checkpointer that waits for it would never end.
+ */
+static void
+outlive_checkpointer(void)
+{
+	static int	waited_ms = 0;
+	Latch	   *latch = ProcGlobal->checkpointerLatch;
+	int			pid = latch != NULL ? latch->owner_pid : 0;
+
+	if (pid <= 0 || kill(pid, 0) != 0 || waited_ms > 60 * 1000)
+		proc_exit(1);			/* see guard_exit */
+	pg_usleep(10 * 1000);
+	waited_ms += 10;
+}
+
+/* Wait, absorbing barriers. */
 static void
 wait_ms(long timeout)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
-					 PG_WAIT_EXTENSION);
+	int			events;
+
+	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_POSTMASTER_DEATH, timeout,
+					   PG_WAIT_EXTENSION);
+	if ((events & WL_POSTMASTER_DEATH) != 0)
+		outlive_checkpointer();
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	handle_config_reload();
