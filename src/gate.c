@@ -558,6 +558,12 @@ lightning_recovery_begin(void)
 	(void) lightning_session();
 }
 
+void
+lightning_recovery_applied(XLogRecPtr lsn)
+{
+	pg_atomic_write_u64(&lightning_shared->redo_applied, lsn);
+}
+
 /* Flush everything replayed so far; the log is contained up to `position`. */
 static void
 recovery_flush(XLogRecPtr position)
@@ -567,6 +573,7 @@ recovery_flush(XLogRecPtr position)
 	LtgFlushResult result;
 	LtgStatus	st;
 
+	lightning_recovery_check_left_out();
 	port->replayed = position;
 	st = ltg_flush_upto(s, Max(position, GetXLogReplayRecPtr(NULL)), &result);
 	port->replayed = InvalidXLogRecPtr;

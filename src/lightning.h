@@ -77,6 +77,11 @@ extern void lightning_register_workers(void);
 extern void lightning_recovery_begin(void);
 extern void lightning_recovery_flush(void);
 extern void lightning_recovery_make_room(LtgSession *s);
+/* Between reserve and apply: the record that ends at lsn is about to be applied
+ * whole, so that a cut of the memtable contains all of it or nothing. */
+extern void lightning_recovery_applied(XLogRecPtr lsn);
+/* rmgr.c: PANIC if an update that could not be replayed has committed. */
+extern void lightning_recovery_check_left_out(void);
 
 /* ---- relation.c: relation -> store ---- */
 typedef struct LightningRel

@@ -479,8 +479,10 @@ port_wal_position(LtgPort *port)
 	if (RecoveryInProgress())
 	{
 		XLogRecPtr	pos = GetXLogReplayRecPtr(NULL);
+		XLogRecPtr	applied = pg_atomic_read_u64(&lightning_shared->redo_applied);
 
-		return Max(pos, lp->replayed);
+		/* the position is advanced after the record has been applied */
+		return Max(Max(pos, applied), lp->replayed);
 	}
 	return GetXLogInsertRecPtr();
 }

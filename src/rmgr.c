@@ -157,6 +157,7 @@ apply(LtgSession *s, LtgWrite *w, uint32 n, LtgSeq seq)
 	while ((st = ltg_reserve(s, w, n)) == LTG_BUSY)
 		lightning_recovery_make_room(s);
 	lightning_report(s, st, NULL);
+	lightning_recovery_applied(seq);
 	ltg_apply(s, w, n, seq);
 }
 
@@ -308,8 +309,72 @@ base_fn(void *arg, const LtgVersion *v, LtgState *fate)
 	return false;
 }
 
-/* The payload of a new version, from the image at the end of the record. */
+/*
+ * Updates whose base is not there.  A transaction may update a row twice and
+ * then abort, with a cut of the memtable in between: the first version is in
+ * files, the second one is still to be replayed, and the first one may have been
+ * dropped as aborted since.  Only the transaction itself could see that version,
+ * so what is left out has aborted, too.  Should it turn out to have committed,
+ * the files are not what the log says.
+ */
+typedef struct LeftOut
+{
+	LtgXid		xid;
+	XLogRecPtr	lsn;
+} LeftOut;
+
+static LeftOut *left_out = NULL;
+static int	n_left_out = 0;
+static int	max_left_out = 0;
+
 static void
+leave_out(const Reading *r, LtgXid xid, uint64 rowid, uint8 base_tag)
+{
+	ereport(DEBUG1,
+			errmsg_internal("lightning: version %u of row " UINT64_FORMAT " of store %u/%u/%u is gone, so its update at %X/%X must have aborted",
+							base_tag, rowid, r->key.space, r->key.database, r->key.relation,
+							LSN_FORMAT_ARGS(r->lsn)));
+	if (n_left_out > 0 && left_out[n_left_out - 1].xid == xid)
+		return;
+	if (n_left_out == max_left_out)
+	{
+		max_left_out = Max(max_left_out * 2, 64);
+		left_out = left_out == NULL ?
+			MemoryContextAlloc(TopMemoryContext, max_left_out * sizeof(LeftOut)) :
+			repalloc(left_out, max_left_out * sizeof(LeftOut));
+	}
+	left_out[n_left_out].xid = xid;
+	left_out[n_left_out++].lsn = r->lsn;
+}
+
+void
+lightning_recovery_check_left_out(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < n_left_out; i++)
+	{
+		TransactionId xid = (TransactionId) left_out[i].xid;
+
+		if (TransactionIdDidCommit(xid))
+			ereport(PANIC,
+					errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("the row that lightning log record ending at %X/%X updates does not exist",
+						   LSN_FORMAT_ARGS(left_out[i].lsn)),
+					errdetail("Transaction %u, which wrote the record, has committed.", xid),
+					errhint("The files in directory \"%s\" may not belong to this cluster's WAL.",
+							LIGHTNING_DIR));
+		if (!TransactionIdDidAbort(xid))
+			left_out[n++] = left_out[i];
+	}
+	n_left_out = n;
+}
+
+/*
+ * The payload of a new version, from the image at the end of the record.
+ * False if the base version is not there.
+ */
+static bool
 read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_tag,
 		   LtgVersion *v)
 {
@@ -327,7 +392,7 @@ read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_
 	{
 		v->payload = r->p;
 		v->payload_len = r->end - r->p;
-		return;
+		return true;
 	}
 	prefix = read_varint(r);
 	suffix = read_varint(r);
@@ -345,15 +410,11 @@ read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_
 		ereport(PANIC,
 				errcode(ERRCODE_OUT_OF_MEMORY),
 				errmsg("out of memory"));
+	if (!b.found || prefix > b.len || suffix > b.len - prefix)
+		return false;
 	len = prefix + middle + suffix;
-	if (!b.found || prefix + suffix > b.len || len > LTG_PAYLOAD_MAX)
-		ereport(PANIC,
-				errcode(ERRCODE_DATA_CORRUPTED),
-				errmsg("the row that lightning log record ending at %X/%X updates is not the expected one",
-					   LSN_FORMAT_ARGS(r->lsn)),
-				errdetail("Store %u/%u/%u, row " UINT64_FORMAT ", version %u: %s.",
-						  r->key.space, r->key.database, r->key.relation, rowid, base_tag,
-						  b.found ? "it is too short" : "it does not exist"));
+	if (len > LTG_PAYLOAD_MAX)
+		damaged_record(r);
 
 	payload = palloc(Max(len, 1));
 	memcpy(payload, b.payload, prefix);
@@ -372,6 +433,7 @@ read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_
 						  crc, expected));
 	v->payload = payload;
 	v->payload_len = len;
+	return true;
 }
 
 static void
@@ -390,8 +452,10 @@ redo_update(LtgSession *s, Reading *r, LtgXid xid)
 		damaged_record(r);
 	start_write(&w, store, key, rowid, xid, LTG_PUT);
 	w.v.tag = new_tag;
-	read_image(s, r, store, rowid, base_tag, &w.v);
-	apply(s, &w, 1, r->lsn);
+	if (read_image(s, r, store, rowid, base_tag, &w.v))
+		apply(s, &w, 1, r->lsn);
+	else
+		leave_out(r, xid, rowid, base_tag);
 }
 
 static void
@@ -415,8 +479,10 @@ redo_move(LtgSession *s, Reading *r, LtgXid xid)
 	if (r->flags & LIGHTNING_XLF_KEY_CHANGED)
 		w[0].v.flags = LIGHTNING_VF_KEY_CHANGED;
 	start_write(&w[1], store, keys[1], new_rowid, xid, LTG_PUT);
-	read_image(s, r, store, rowid, base_tag, &w[1].v);
-	apply(s, w, 2, r->lsn);
+	if (read_image(s, r, store, rowid, base_tag, &w[1].v))
+		apply(s, w, 2, r->lsn);
+	else
+		leave_out(r, xid, rowid, base_tag);
 }
 
 /* DELETE and KILL */
@@ -490,6 +556,7 @@ redo_store(LtgSession *s, Reading *r)
 		st = ltg_store_drop(s, &r->key, r->lsn);
 	else
 		st = ltg_store_create(s, &r->key, flags, r->lsn, &store);
+	lightning_recovery_applied(r->lsn);
 	ltg_ddl_unpin(s);
 	lightning_report(s, st, NULL);
 }

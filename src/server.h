@@ -72,6 +72,7 @@ typedef struct LightningShared
 	pg_atomic_uint64 orphans_dropped;
 	pg_atomic_uint64 room_waits;	/* writers that had to wait for room */
 
+	pg_atomic_uint64 redo_applied;	/* end of the last record replayed */
 	pg_atomic_uint64 wal_records;	/* written, all backends */
 	pg_atomic_uint64 wal_bytes;
 

@@ -144,6 +144,7 @@ init_shared(void)
 	pg_atomic_init_u64(&lightning_shared->compact_failures, 0);
 	pg_atomic_init_u64(&lightning_shared->orphans_dropped, 0);
 	pg_atomic_init_u64(&lightning_shared->room_waits, 0);
+	pg_atomic_init_u64(&lightning_shared->redo_applied, 0);
 	pg_atomic_init_u64(&lightning_shared->wal_records, 0);
 	pg_atomic_init_u64(&lightning_shared->wal_bytes, 0);
 	SpinLockInit(&lightning_shared->stop_mutex);
