@@ -551,7 +551,7 @@ all_at_once(void **state)
 	pthread_create(&t[4], NULL, flusher, NULL);
 	pthread_create(&t[5], NULL, compactor, (void *) 1);
 	pthread_create(&t[6], NULL, compactor, (void *) 2);
-	for (int i = 0; i < (seconds == NULL ? 4 : atoi(seconds)) * 10; i++)
+	for (int i = 0; i < (seconds == NULL ? 2 : atoi(seconds)) * 10; i++)
 		sleep_ms(100);
 	atomic_store(&w.stop, true);
 	for (int i = 0; i < 7; i++)
