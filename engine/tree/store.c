@@ -258,6 +258,8 @@ ltg_store_link(LtgSession *s, LtgStore *st, uint64_t id, const LtgStoreKey *key,
 	st->stamp = stamp;
 	st->dropped_at = 0;
 	st->compacting = 0;
+	atomic_store_explicit(&st->stuck_xid, 0, memory_order_relaxed);
+	atomic_store_explicit(&st->compact_not_before, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->flags, flags, memory_order_relaxed);
 	/* row id 0 is the first one used: no row ever moves there, so that as a
 	 * forwarding address it means none */
