@@ -600,15 +600,59 @@ lightning_relation_copy_for_cluster(Relation OldTable, Relation NewTable, Relati
 }
 
 /*
- * SET TABLESPACE: the same rows under the same row ids (indexes keep their
- * TIDs), tombstones included.
+ * A row as SET TABLESPACE copies it: indexes keep their entries, so a row that
+ * is gone leaves a tombstone there as well, for VACUUM to find them by.
+ */
+static void
+copy_in_place(Copy *c, const LightningVersions *kv)
+{
+	LightningRowState st;
+	LtgVersion	gone = {0};
+
+	CHECK_FOR_INTERRUPTS();
+	lightning_classify_row(kv, c->oldest, &st);
+	if (st.status != LIGHTNING_ROW_NEVER)
+	{
+		copy_versions(c, kv, kv->rowid);
+		return;
+	}
+	gone.kind = LTG_GONE;
+	gone.state = LTG_SETTLED;
+	copy_add(c, kv->rowid, &gone);
+}
+
+/*
+ * SET TABLESPACE: the same versions under the same row ids, in a store of their
+ * own, until the transaction commits and the old one goes.
  */
 void
 lightning_relation_copy_data(Relation rel, const RelFileNode *newrnode)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("cannot move lightning table \"%s\" to another tablespace",
-					RelationGetRelationName(rel)),
-			 errhint("Create a table like it in the other tablespace and copy the rows.")));
+	Copy	   *c = palloc(sizeof(Copy));
+	RelationData target = *rel;
+	LightningVersionScan *scan;
+	LightningVersions *kv;
+	uint64		end;
+
+	create_storage(newrnode, rel->rd_rel->relpersistence, rel->rd_backend);
+
+	/* the catalogs know nothing of it yet: as far as storage goes, it is rel */
+	target.rd_node = *newrnode;
+	target.rd_amcache = NULL;
+	target.rd_smgr = NULL;
+
+	copy_begin(c, rel, &target, false, GetOldestNonRemovableTransactionId(rel));
+	end = ltg_store_next_rowid(lightning_rel(rel)->store);
+	if (end > 0)
+		ltg_store_note_rowid(lightning_rel(&target)->store, end - 1);
+	scan = lightning_versions_open(rel, 0, end, false);
+	while ((kv = lightning_versions_next(scan)) != NULL)
+		copy_in_place(c, kv);
+	lightning_versions_close(scan);
+	copy_end(c);
+	pfree(c);
+	if (target.rd_amcache != NULL)
+		pfree(target.rd_amcache);
+
+	RelationDropStorage(rel);
 }
