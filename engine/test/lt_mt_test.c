@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "lt/lt.h"
+#include "test/tmpdir.h"
 
 #define ACCOUNTS 50
 #define BALANCE 1000
@@ -252,14 +253,14 @@ remove_dir(const char *dir)
 static void
 run(lt_sync sync, bool fast_close)
 {
-	char		dir[] = "/tmp/lt-mt-XXXXXX";
+	char		dir[64];
 	Shared		sh = {.sync = sync};
 	Thread		t[WRITERS + 3] = {{0}};
 	pthread_t	id[WRITERS + 3];
 	lt_options	o;
 	lt_txn	   *txn;
 
-	assert_non_null(mkdtemp(dir));
+	assert_true(test_tmpdir(dir, sizeof(dir), "lt-mt"));
 	lt_options_init(&o);
 	o.memtable_bytes = 1 << 20;
 	o.cache_bytes = 2 << 20;

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "lt/lt.h"
+#include "test/tmpdir.h"
 
 typedef struct Fixture
 {
@@ -51,8 +52,7 @@ setup(void **state)
 {
 	Fixture    *f = calloc(1, sizeof(*f));
 
-	snprintf(f->dir, sizeof(f->dir), "/tmp/lt-test-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
+	assert_true(test_tmpdir(f->dir, sizeof(f->dir), "lt-test"));
 	small_options(&f->opt);
 	must_open(f);
 	*state = f;
