@@ -345,6 +345,7 @@ ltg_store_empty(LtgSession *s, LtgStore *st)
 
 	LTG_ASSERT((neu & mask) == (old & mask) && neu >= sh->next_store_id);
 	sh->next_store_id = neu + 1;
+	st->compacting = 0;			/* whoever compacts the old contents gives up */
 	atomic_store_explicit(&st->id, neu, memory_order_release);
 	ltg_store_drop_runs(s, st);
 	ltg_meta_changed(s);
