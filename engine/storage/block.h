@@ -90,10 +90,10 @@ typedef struct LtgInnerItem
 	uint32_t	disk_len;
 } LtgInnerItem;
 
-/* Upper bound of the raw size; *prefix is what the separators share. */
-extern uint64_t ltg_inner_size_max(const LtgInnerItem *items, uint32_t n, uint32_t *prefix);
-/* Returns the raw size. */
-extern uint32_t ltg_inner_build(const LtgInnerItem *items, uint32_t n, uint8_t *dst);
+/* Its raw size; *prefix is what the separators share. */
+extern uint64_t ltg_inner_size(const LtgInnerItem *items, uint32_t n, uint32_t *prefix);
+/* Write it to dst, which has that size. */
+extern void ltg_inner_build(const LtgInnerItem *items, uint32_t n, uint8_t *dst, uint64_t size);
 
 /* ---- reading ---- */
 

@@ -511,63 +511,69 @@ separator_width(const LtgInnerItem *items, uint32_t n, uint32_t *prefix, uint32_
 		*prefix = least;
 }
 
-uint64_t
-ltg_inner_size_max(const LtgInnerItem *items, uint32_t n, uint32_t *prefix)
+static void
+inner_layout(const LtgInnerItem *items, uint32_t n, LtgBlockShape *h, Layout *l, uint32_t *width)
 {
-	uint32_t	width;
-	uint64_t	bytes = LTG_BH_BYTES + 16 + 4;
 	uint32_t	i;
 
-	separator_width(items, n, prefix, &width);
+	memset(h, 0, sizeof(*h));
+	separator_width(items, n, &h->prefix, width);
 	for (i = 1; i < n; i++)
-		bytes += separator_len(&items[i], width) - *prefix + 4;
-	return bytes + *prefix + (uint64_t) n * LTG_CHILD_BYTES;
+	{
+		uint32_t	len = separator_len(&items[i], *width);
+
+		if (h->min_len > len || i == 1)
+			h->min_len = len;
+		if (h->max_len < len)
+			h->max_len = len;
+		h->key_bytes += len;
+	}
+	h->n = h->keys = n - 1;
+	shape_layout(h, l);
+	l->pay_len = LTG_CHILD_BYTES;
+	l->len = LTG_ALIGN8(l->payloads + (uint64_t) n * LTG_CHILD_BYTES);
 }
 
-uint32_t
-ltg_inner_build(const LtgInnerItem *items, uint32_t n, uint8_t *dst)
+uint64_t
+ltg_inner_size(const LtgInnerItem *items, uint32_t n, uint32_t *prefix)
 {
-	LtgBlockShape h = {0};
+	LtgBlockShape h;
 	Layout		l;
-	uint32_t	prefix;
+	uint32_t	width;
+
+	inner_layout(items, n, &h, &l, &width);
+	*prefix = h.prefix;
+	return l.len;
+}
+
+void
+ltg_inner_build(const LtgInnerItem *items, uint32_t n, uint8_t *dst, uint64_t size)
+{
+	LtgBlockShape h;
+	Layout		l;
 	uint32_t	width;
 	uint64_t	tail_used = 0;
 	uint32_t	i;
 
 	LTG_ASSERT(n > 0);
-	separator_width(items, n, &prefix, &width);
-	for (i = 1; i < n; i++)
-	{
-		uint32_t	len = separator_len(&items[i], width);
-
-		if (h.min_len > len || i == 1)
-			h.min_len = len;
-		if (h.max_len < len)
-			h.max_len = len;
-		h.key_bytes += len;
-	}
-	h.n = h.keys = n - 1;
-	h.prefix = prefix;
-	shape_layout(&h, &l);
-	l.pay_len = LTG_CHILD_BYTES;
-	l.len = LTG_ALIGN8(l.payloads + (uint64_t) n * LTG_CHILD_BYTES);
-
-	memset(dst, 0, l.len);
-	put_header(dst, LTG_BLOCK_INNER, LTG_BF_UNIQUE, n - 1, n - 1, prefix, &l);
+	inner_layout(items, n, &h, &l, &width);
+	LTG_ASSERT(l.len == size);
+	memset(dst, 0, size);
+	put_header(dst, LTG_BLOCK_INNER, LTG_BF_UNIQUE, n - 1, n - 1, h.prefix, &l);
 	if (n > 1)
 	{
-		memcpy(dst + LTG_BH_BYTES, items[1].key, prefix);
-		put_head_range(dst, l.head_width, items[1].key + prefix, items[n - 1].key + prefix);
+		memcpy(dst + LTG_BH_BYTES, items[1].key, h.prefix);
+		put_head_range(dst, l.head_width, items[1].key + h.prefix,
+					   items[n - 1].key + h.prefix);
 	}
 	for (i = 0; i < n; i++)
 	{
 		uint8_t    *child = dst + l.payloads + (size_t) i * LTG_CHILD_BYTES;
 
 		if (i > 0)
-			put_key(dst, &l, false, i - 1, items[i].key + prefix,
-					separator_len(&items[i], width) - prefix, &tail_used);
+			put_key(dst, &l, false, i - 1, items[i].key + h.prefix,
+					separator_len(&items[i], width) - h.prefix, &tail_used);
 		ltg_store_le(child, items[i].offset, 6);
 		ltg_store32(child + 6, items[i].disk_len);
 	}
-	return (uint32_t) l.len;
 }

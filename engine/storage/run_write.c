@@ -301,14 +301,14 @@ emit_inner(LtgFileWriter *w, uint32_t lv)
 	Level	   *l = &w->level[lv];
 	LtgInnerItem up;
 	uint32_t	prefix;
-	uint32_t	raw_len;
+	uint64_t	size;
 
 	level_resolve(l);
-	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap,
-				 ltg_inner_size_max(l->items, l->n, &prefix)));
-	raw_len = ltg_inner_build(l->items, l->n, w->raw);
+	size = ltg_inner_size(l->items, l->n, &prefix);
+	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, size));
+	ltg_inner_build(l->items, l->n, w->raw, size);
 	up = l->items[0];
-	LTG_TRY(write_block(w, LTG_BLOCK_INNER, w->opt.codec, w->raw, raw_len,
+	LTG_TRY(write_block(w, LTG_BLOCK_INNER, w->opt.codec, w->raw, (uint32_t) size,
 						&up.offset, &up.disk_len));
 	l->emitted++;
 	if (lv + 1 >= LTG_HEIGHT_MAX)
@@ -361,7 +361,7 @@ level_full(LtgFileWriter *w, Level *l, const LtgInnerItem *child)
 		return false;
 	level_resolve(l);
 	l->items[l->n] = *child;
-	l->size = ltg_inner_size_max(l->items, l->n + 1, &l->prefix);
+	l->size = ltg_inner_size(l->items, l->n + 1, &l->prefix);
 	if (l->size > w->opt.block_size)
 		return true;
 	l->size -= child_cost(child);	/* added again by the caller */
