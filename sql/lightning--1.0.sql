@@ -27,9 +27,10 @@ CREATE FUNCTION @extschema@.lightning_flush() RETURNS void
 AS 'MODULE_PATHNAME', 'lightning_flush' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.lightning_flush() IS 'write the memtable to files';
 
-CREATE FUNCTION @extschema@.lightning_compact("table" regclass) RETURNS void
+CREATE FUNCTION @extschema@.lightning_compact("table" regclass, flush boolean DEFAULT true)
+RETURNS void
 AS 'MODULE_PATHNAME', 'lightning_compact' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lightning_compact(regclass)
+COMMENT ON FUNCTION @extschema@.lightning_compact(regclass, boolean)
 IS 'merge all files of a lightning table';
 
 CREATE FUNCTION @extschema@.lightning_relation_size("table" regclass) RETURNS bigint

@@ -198,7 +198,8 @@ lightning_compact(PG_FUNCTION_ARGS)
 	LtgCompactResult result;
 
 	check_owner(rel);
-	lightning_report(s, lightning_flush_everything(s), rel);
+	if (PG_GETARG_BOOL(1))
+		lightning_report(s, lightning_flush_everything(s), rel);
 	lightning_compact_relation(s, rel, &result);
 	relation_close(rel, ShareUpdateExclusiveLock);
 	PG_RETURN_VOID();
