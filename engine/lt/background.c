@@ -240,36 +240,49 @@ LtgStatus
 lt_wait_for_room(lt_db *db, LtSession *ses)
 {
 	LtHost	   *h = db->host;
-	uint64_t	rounds = atomic_load(&db->flush_rounds);
-	LtgStatus	st = ltg_make_room(ses->s, false);
-	bool		more;
+	LtgStatus	st;
+	bool		more,
+				stalled = false;
 
-	if (st == LTG_OK)
+	while ((st = ltg_make_room(ses->s, false)) == LTG_BUSY)
 	{
-		/* it may have frozen a generation: somebody has to write it out */
-		h->wake_all(h, LT_CV_WORK);
-		return LTG_OK;
-	}
-	if (st != LTG_BUSY)
-		return st;
-	atomic_fetch_add(&db->stalls, 1);
-	if (!atomic_load(&db->background_on) ||
-		(db->opt.no_threads && !h->background_elsewhere))
-		return flush_step(db, ses, &more);
+		uint64_t	rounds = atomic_load(&db->flush_rounds);
 
-	h->lock(h, LT_MU_BG);
-	h->wake_all(h, LT_CV_WORK);
-	while (atomic_load(&db->flush_rounds) == rounds && !atomic_load(&db->closing))
-		h->wait(h, LT_CV_ROOM, LT_MU_BG, 100000);
-	st = LTG_OK;
-	if (atomic_load(&db->flush_failed))
-		st = (LtgStatus) atomic_load(&db->flush_status);
-	h->unlock(h, LT_MU_BG);
-	if (st != LTG_OK)
-		return ltg_fail(ses->s, st, "no room for changes, because writing out earlier ones failed");
-	if (atomic_load(&db->closing))
-		return ltg_fail(ses->s, LTG_INTERRUPTED, "the database is being closed");
-	return LTG_OK;
+		if (!stalled)
+			atomic_fetch_add(&db->stalls, 1);
+		if (!atomic_load(&db->background_on) ||
+			(db->opt.no_threads && !h->background_elsewhere))
+		{
+			h->yield(h);
+			return flush_step(db, ses, &more);
+		}
+
+		h->lock(h, LT_MU_BG);
+		if (stalled && atomic_load(&db->flush_failed))
+			st = (LtgStatus) atomic_load(&db->flush_status);
+		else if (atomic_load(&db->closing))
+			st = LTG_INTERRUPTED;
+		else
+		{
+			h->wake_all(h, LT_CV_WORK);
+			/*
+			 * When all frozen ones are written, the arenas wait for readers
+			 * that may still look at them: nobody signals that.
+			 */
+			if (atomic_load(&db->flush_rounds) == rounds)
+				h->wait(h, LT_CV_ROOM, LT_MU_BG,
+						ltg_flush_needed(ses->s) ? 100000 : 200);
+		}
+		h->unlock(h, LT_MU_BG);
+		if (st != LTG_BUSY)
+			return ltg_fail(ses->s, st, st == LTG_INTERRUPTED ? "the database is being closed"
+							: "no room for changes, because writing out earlier ones failed");
+		stalled = true;
+	}
+	/* it may have frozen a generation: somebody has to write it out */
+	if (st == LTG_OK)
+		h->wake_all(h, LT_CV_WORK);
+	return st;
 }
 
 /* ---- threads ---- */

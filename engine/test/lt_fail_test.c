@@ -320,9 +320,10 @@ run_once(Script *s, LtgFaultKind kind, uint64_t nth, bool persistent, int os_err
 static void
 fail_each(LtgFaultKind kind, int os_errno)
 {
-	Script		s = {{0}};
+	Script		s;
 	uint64_t	n[2] = {0, 0};
 
+	memset(&s, 0, sizeof(s));
 	assert_true(test_tmpdir(s.dir, sizeof(s.dir), "lt-fail"));
 	lt_options_init(&s.opt);
 	s.opt.no_threads = true;
