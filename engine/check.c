@@ -30,6 +30,8 @@ typedef struct Check
 	LtgProblemFn fn;
 	void	   *arg;
 	uint64_t	count;			/* scratch of the callbacks */
+	bool		whole;			/* everything is checked, directories of files
+								 * once per file and not once per run */
 	LtgStatus	status;
 } Check;
 
@@ -114,6 +116,16 @@ check_run_set(Check *c, LtgStore *store)
 	}
 }
 
+/* The directory of a file says the same of a run as its reference does. */
+static bool
+same_in_directory(const LtgRunRef *a, const LtgRunRef *b)
+{
+	return a->file == b->file && a->root_offset == b->root_offset &&
+		a->root_disk_len == b->root_disk_len && a->entries == b->entries &&
+		a->keys == b->keys && a->min_seq == b->min_seq && a->max_seq == b->max_seq &&
+		a->min_xid == b->min_xid;
+}
+
 typedef struct DirMatch
 {
 	const LtgRunRef *ref;
@@ -128,11 +140,7 @@ match_directory(void *arg, const void *store_key, uint32_t store_key_len,
 
 	(void) store_key;
 	(void) store_key_len;
-	if (ref->root_offset == m->ref->root_offset && ref->entries == m->ref->entries &&
-		ref->root_disk_len == m->ref->root_disk_len && ref->keys == m->ref->keys &&
-		ref->min_seq == m->ref->min_seq && ref->max_seq == m->ref->max_seq &&
-		ref->min_xid == m->ref->min_xid)
-		m->found = true;
+	m->found |= same_in_directory(ref, m->ref);
 	return LTG_OK;
 }
 
@@ -161,7 +169,10 @@ check_run(Check *c, LtgStore *store, uint64_t id, const LtgRunRef *r)
 	ltg_epoch_enter(s);
 	if (still_has(store, id, r))
 	{
-		st = absorb(c, ltg_file_verify(s, r->file, &bytes, match_directory, &m), "store", id);
+		if (c->whole)
+			m.found = true;
+		else
+			st = absorb(c, ltg_file_verify(s, r->file, &bytes, match_directory, &m), "store", id);
 		if (st == LTG_OK && !m.found)
 			problem(c, "store %llu: the directory of file %llx does not list its run",
 					(unsigned long long) id, (unsigned long long) r->file);
@@ -550,6 +561,84 @@ check_listed(void *arg, LtgStore *store)
 	return true;
 }
 
+static int
+compare_places(const void *a, const void *b)
+{
+	const LtgRunRef *x = *(const LtgRunRef *const *) a;
+	const LtgRunRef *y = *(const LtgRunRef *const *) b;
+
+	if (x->file != y->file)
+		return x->file < y->file ? -1 : 1;
+	return (x->root_offset > y->root_offset) - (x->root_offset < y->root_offset);
+}
+
+typedef struct RunList
+{
+	const LtgRunRef **run;		/* sorted by place */
+	uint32_t	n;
+	uint32_t	found;			/* of the file at hand */
+} RunList;
+
+static LtgStatus
+match_manifest(void *arg, const void *store_key, uint32_t store_key_len,
+			   const LtgRunRef *ref)
+{
+	RunList    *l = arg;
+	const LtgRunRef **at = l->n == 0 ? NULL :
+		bsearch(&ref, l->run, l->n, sizeof(*l->run), compare_places);
+
+	(void) store_key;
+	(void) store_key_len;
+	if (at != NULL && same_in_directory(ref, *at))
+		l->found++;
+	return LTG_OK;
+}
+
+static uint32_t
+runs_of_file(const LtgManifest *m, LtgFileId id)
+{
+	uint32_t	n = 0;
+
+	for (uint32_t i = 0; i < m->h.n_runs; i++)
+		n += m->runs[i].file == id;
+	return n;
+}
+
+/* The files that the manifest names are there and list its runs. */
+static LtgStatus
+check_manifest_files(Check *c, const LtgManifest *m)
+{
+	LtgSession *s = c->s;
+	RunList		l = {.n = m->h.n_runs};
+	LtgStatus	st = LTG_OK;
+
+	l.run = s->port->alloc(s->port, ((size_t) l.n + 1) * sizeof(*l.run));
+	if (l.run == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for checking %u runs", l.n);
+	for (uint32_t i = 0; i < l.n; i++)
+		l.run[i] = &m->runs[i];
+	if (l.n > 1)
+		qsort(l.run, l.n, sizeof(*l.run), compare_places);
+	for (uint32_t i = 0; st == LTG_OK && i < m->h.n_files; i++)
+	{
+		LtgFileId	id = m->files[i].id;
+		uint64_t	bytes = 0;
+
+		l.found = 0;
+		st = ltg_file_verify(s, id, &bytes, match_manifest, &l);
+		if (st == LTG_OK && bytes != m->files[i].bytes)
+			problem(c, "file %llx has %llu bytes, the manifest says %llu",
+					(unsigned long long) id, (unsigned long long) bytes,
+					(unsigned long long) m->files[i].bytes);
+		if (st == LTG_OK && l.found != runs_of_file(m, id))
+			problem(c, "file %llx does not list the runs that the manifest has in it",
+					(unsigned long long) id);
+		st = absorb(c, st, "manifest", m->h.number);
+	}
+	s->port->free(s->port, l.run);
+	return st;
+}
+
 /* REQUIRES LTG_LOCK_MANIFEST: no run set changes but by a drop. */
 static LtgStatus
 check_manifest(Check *c)
@@ -569,17 +658,7 @@ check_manifest(Check *c)
 		return absorb(c, st, "manifest", number);
 	if (m.h.durable != atomic_load(&sh->durable))
 		problem(c, "manifest %llx has another D than memory", (unsigned long long) number);
-	for (uint32_t i = 0; st == LTG_OK && i < m.h.n_files; i++)
-	{
-		uint64_t	bytes = 0;
-
-		st = ltg_file_verify(s, m.files[i].id, &bytes, NULL, NULL);
-		if (st == LTG_OK && bytes != m.files[i].bytes)
-			problem(c, "file %llx has %llu bytes, the manifest says %llu",
-					(unsigned long long) m.files[i].id, (unsigned long long) bytes,
-					(unsigned long long) m.files[i].bytes);
-		st = absorb(c, st, "manifest", number);
-	}
+	st = check_manifest_files(c, &m);
 	if (m.h.n_stores > 1)
 		qsort(m.stores, m.h.n_stores, sizeof(*m.stores), compare_ids);
 	taken = ltg_meta_enter(s);
@@ -643,7 +722,7 @@ check_stores(Check *c)
 LtgStatus
 ltg_check_all(LtgSession *s, LtgProblemFn fn, void *arg)
 {
-	Check		c = {.s = s,.fn = fn,.arg = arg};
+	Check		c = {.s = s,.fn = fn,.arg = arg,.whole = true};
 	LtgStatus	st;
 
 	LTG_TRY(check_memory(&c));
