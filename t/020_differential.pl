@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $seed = $ENV{LIGHTNING_SEED} // int(time) ^ $$;
-my $steps = $ENV{LIGHTNING_STEPS} // 1500;
+my $steps = $ENV{LIGHTNING_STEPS} // 800;
 srand($seed);
 note "seed $seed, $steps steps";
 
