@@ -306,6 +306,9 @@ unpin(LtgSession *s)
 	s->port->unlock(s->port, LTG_LOCK_PIN_0 + pin);
 }
 
+/* Keys whose places in the memtable are fetched beforehand. */
+#define PREFETCH_AHEAD 8
+
 /* So that applying cannot fail for want of a list (M5). */
 static bool
 prepare_stores(LtgGeneration *g, const LtgWrite *w, uint32_t n)
@@ -341,6 +344,9 @@ ltg_reserve(LtgSession *s, const LtgWrite *w, uint32_t n)
 	{
 		ctx->reserved_end = ctx->cursor + need;
 		ctx->gen = g;
+		/* arrives while the host writes its log record */
+		for (uint32_t i = 0; i < n && i < PREFETCH_AHEAD; i++)
+			ltg_mem_prefetch(g, ltg_store_id(w[i].store), key_hash(&w[i]));
 		return LTG_OK;
 	}
 	ctx->busy_generation = ltg_gen_number(g);
@@ -360,6 +366,9 @@ ltg_apply(LtgSession *s, LtgWrite *w, uint32_t n, LtgSeq seq)
 	LTG_ASSERT(s->pinned >= 0 && ctx->gen != NULL && seq != 0);
 	for (uint32_t i = 0; i < n; i++)
 	{
+		if (i + PREFETCH_AHEAD < n)
+			ltg_mem_prefetch(ctx->gen, ltg_store_id(w[i + PREFETCH_AHEAD].store),
+							 key_hash(&w[i + PREFETCH_AHEAD]));
 		w[i].v.seq = seq;
 		(void) ltg_mem_insert(ctx->gen, ltg_store_id(w[i].store), w[i].key, w[i].key_len,
 							  key_hash(&w[i]), &w[i].v, &ctx->cursor);

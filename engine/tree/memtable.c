@@ -341,6 +341,12 @@ ltg_mem_find(LtgGeneration *g, uint64_t store_id, const uint8_t *key,
 	return hash_find(g, ltg_mem_place(g, l), key, key_len, stir(hash, store_id));
 }
 
+void
+ltg_mem_prefetch(const LtgGeneration *g, uint64_t store_id, uint64_t hash)
+{
+	__builtin_prefetch(hash_bucket(g, stir(hash, store_id)), 1);
+}
+
 static void
 hash_push(LtgGeneration *g, LtgMemNode *n, uint64_t h)
 {
