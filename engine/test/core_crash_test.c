@@ -426,8 +426,14 @@ run(uint64_t seed)
 	core_close(&world.rig);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+#define DEFAULT_SEEDS 3
+#else
+#define DEFAULT_SEEDS 6
+#endif
+
 static uint64_t first_seed = 1,
-			seeds = 6;
+			seeds = DEFAULT_SEEDS;
 
 static void
 test_crashes(void **state)
