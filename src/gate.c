@@ -29,7 +29,10 @@
  *
  * The shutdown checkpoint is not gated, because it comes when all workers have
  * gone: the gate closes, flushes and leaves a mark (the file "closed") that
- * says up to where the log is contained, and that nothing of ours follows.
+ * says up to where the log is contained, and that nothing of ours follows.  The
+ * end of recovery leaves the same mark: checkpoints that come before the gate is
+ * up (the one at the end of recovery, or a shutdown without any gate) have redo
+ * points beyond the last record of ours, which no manifest reaches.
  */
 #include "postgres.h"
 
@@ -588,6 +591,28 @@ lightning_recovery_flush(void)
 	recovery_flush(GetXLogReplayRecPtr(NULL));
 }
 
+/*
+ * Replay is over, or there was nothing to replay: until the gate is up nothing
+ * of ours is logged.  Without the mark the next start would miss what a
+ * checkpoint before that leaves behind it.
+ */
+static void
+mark_recovery_end(void)
+{
+	if (!write_closed_mark(ltg_durable(lightning_session())))
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", CLOSED_MARK)));
+	mark_removed = false;
+}
+
+void
+lightning_recovery_end(void)
+{
+	lightning_recovery_flush();
+	mark_recovery_end();
+}
+
 void
 lightning_recovery_make_room(LtgSession *s)
 {
@@ -618,7 +643,7 @@ xlog_redo_wrapper(XLogReaderState *record)
 	core_xlog_redo(record);
 }
 
-/* ---- the second net ---- */
+/* ---- what the server says ---- */
 
 /*
  * "shutting down" is what the checkpointer logs right before the shutdown
@@ -626,8 +651,13 @@ xlog_redo_wrapper(XLogReaderState *record)
  * gate has not closed properly by then, there must be no such checkpoint.
  */
 static void
-check_shutdown(ErrorData *edata)
+watch_messages(ErrorData *edata)
 {
+	/* after a crash right behind a checkpoint, rm_cleanup is not called */
+	if (edata->message_id != NULL && AmStartupProcess() && lightning_preloaded() &&
+		strcmp(edata->message_id, "redo is not required") == 0)
+		mark_recovery_end();
+
 	if (edata->message_id != NULL && AmCheckpointerProcess() && lightning_shared != NULL &&
 		strcmp(edata->message_id, "shutting down") == 0)
 	{
@@ -653,7 +683,7 @@ lightning_gate_init(void)
 	core_xlog_redo = RmgrTable[RM_XLOG_ID].rm_redo;
 	RmgrTable[RM_XLOG_ID].rm_redo = xlog_redo_wrapper;
 	prev_emit_log_hook = emit_log_hook;
-	emit_log_hook = check_shutdown;
+	emit_log_hook = watch_messages;
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;

@@ -76,6 +76,8 @@ extern void lightning_register_workers(void);
  */
 extern void lightning_recovery_begin(void);
 extern void lightning_recovery_flush(void);
+/* Replay is over: flush, and mark that nothing of ours follows. */
+extern void lightning_recovery_end(void);
 extern void lightning_recovery_make_room(LtgSession *s);
 /* Between reserve and apply: the record that ends at lsn is about to be applied
  * whole, so that a cut of the memtable contains all of it or nothing. */

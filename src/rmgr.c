@@ -659,7 +659,7 @@ lightning_rm_startup(void)
 static void
 lightning_rm_cleanup(void)
 {
-	lightning_recovery_flush();
+	lightning_recovery_end();
 	if (redo_cxt != NULL)
 		MemoryContextDelete(redo_cxt);
 	redo_cxt = NULL;

@@ -95,6 +95,25 @@ kill_server($node);
 $node->start;
 expect_rows('crash after crash loses nothing');
 
+# ---- checkpoints of a server on which the gate never comes up ----
+# (no worker slots stand for all that can come between the end of recovery and
+# the gate's start, a stop request above all)
+add_rows(10);
+kill_server($node);
+$node->append_conf('postgresql.conf', 'max_worker_processes = 0');
+$node->start;
+expect_rows('rows can be read without a gate');
+for my $mode ('fast', 'immediate', 'immediate', 'fast')
+{
+	$node->stop($mode);
+	$node->start;
+}
+$node->stop('fast');
+$node->append_conf('postgresql.conf', 'max_worker_processes = 8');
+$node->start;
+add_rows(10);
+expect_rows('a server without a gate leaves nothing that stops the next start');
+
 # ---- the hammer: checkpoints back to back beside writers ----
 setup_load($node, 100);
 for my $cycle (1 .. 3)
