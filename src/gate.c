@@ -547,6 +547,7 @@ lightning_gate_main(Datum arg)
 	(void) flush_for(s, redo, false, 0);
 	pg_atomic_write_u64(&lightning_shared->gate_done, redo);
 	remove_closed_mark(PANIC);
+	lightning_rowlock_restore(s);
 
 	set_state(LIGHTNING_GATE_UP);
 	ereport(DEBUG1, (errmsg_internal("lightning gate is up")));

@@ -317,7 +317,10 @@ extern void lightning_relation_estimate_size(Relation rel, int32 *attr_widths, B
 extern Size lightning_rowlock_shmem_size(void);
 extern void lightning_rowlock_shmem_init(void);
 extern void lightning_rowlock_at_xact_end(void);
+/* PRE_PREPARE: so that the locks survive a restart. May fail. */
+extern void lightning_rowlock_before_prepare(void);
 extern void lightning_rowlock_at_prepare(void);
+extern void lightning_rowlock_restore(LtgSession *s);	/* at start, by the gate */
 extern void lightning_rowlock_at_subabort(SubTransactionId subid);
 
 /* ---- wal.c / rmgr.c ---- */

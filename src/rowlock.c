@@ -5,7 +5,7 @@
  *
  * An entry says which rows of a block of 256 rowids a (sub)transaction has
  * locked in one mode, so locking many neighbouring rows takes little memory.
- * Nothing is written to the table or to the log.  A row that the transaction
+ * Nothing is written to the table, and to the log only by PREPARE TRANSACTION.  A row that the transaction
  * itself wrote needs no entry: its unfinished version is the lock.
  *
  * Invariants
@@ -17,6 +17,8 @@
  *	 R3. A lock taken in a subtransaction is an entry of its own, so rolling
  *		 back to a savepoint gives back the weaker lock held before.
  *	 R4. Entries of a bucket change under the bucket's partition lock.
+ *	 R5. What a prepared transaction has locked is locked again after a restart,
+ *		 before anybody may write: see "prepared transactions" below.
  *
  * Whoever waits for a lock waits for its owner's transaction id.
  *
@@ -38,6 +40,7 @@
 #include "utils/memutils.h"
 
 #include "modify.h"
+#include "server.h"
 
 #define PARTITIONS 64
 #define NO_ENTRY 0				/* entries are numbered from 1 */
@@ -641,6 +644,170 @@ void
 lightning_rowlock_at_prepare(void)
 {
 	n_held = 0;
+}
+
+/*
+ * Prepared transactions
+ *
+ * The server writes the heavyweight locks of a transaction into its two-phase
+ * state and takes them again when it starts.  So PREPARE takes one for each row
+ * locked here, in a mode that conflicts with nothing, whose tag says which row
+ * it is and how it is locked.  At start, the gate reads them back.
+ */
+/* The tables' names, by id; only of those that survive a crash. */
+static bool
+find_logged_store(const LtgStoreInfo *info, uint32 n, uint64 id, LtgStoreKey *key)
+{
+	for (uint32 i = 0; i < n; i++)
+	{
+		if (info[i].id == id && (info[i].flags & (LTG_STORE_UNLOGGED | LTG_STORE_TEMP)) == 0)
+		{
+			*key = info[i].key;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* All entries of this transaction, also those that others copied for it. */
+static RowLockEntry *
+my_entries(uint32 *n)
+{
+	uint32		cap = 64;
+	RowLockEntry *mine = palloc(cap * sizeof(RowLockEntry));
+
+	*n = 0;
+	for (uint32 b = 0; b < shared->n_buckets; b++)
+	{
+		if (pg_atomic_read_u32(&buckets[b]) == NO_ENTRY)
+			continue;
+		LWLockAcquire(partition_lock(b), LW_SHARED);
+		for (uint32 i = pg_atomic_read_u32(&buckets[b]); i != NO_ENTRY; i = entries[i].next)
+		{
+			if (!TransactionIdIsCurrentTransactionId((TransactionId) entries[i].xid))
+				continue;
+			if (*n == cap)
+			{
+				cap *= 2;
+				mine = repalloc_huge(mine, cap * sizeof(RowLockEntry));
+			}
+			mine[(*n)++] = entries[i];
+		}
+		LWLockRelease(partition_lock(b));
+	}
+	return mine;
+}
+
+void
+lightning_rowlock_before_prepare(void)
+{
+	LtgStoreInfo *info;
+	RowLockEntry *mine;
+	uint32		n_info,
+				n;
+
+	if (n_held == 0)
+		return;
+	mine = my_entries(&n);
+	info = lightning_list_stores(lightning_session(), &n_info);
+	for (uint32 i = 0; i < n; i++)
+	{
+		LtgStoreKey key;
+
+		if (!find_logged_store(info, n_info, mine[i].store_id, &key))
+			continue;
+		for (uint32 row = 0; row < 256; row++)
+		{
+			LOCKTAG		tag;
+
+			if (!has_row(&mine[i], row))
+				continue;
+			tag.locktag_field1 = key.database;
+			tag.locktag_field2 = key.relation;
+			tag.locktag_field3 = mine[i].block;
+			tag.locktag_field4 = (uint16) (row | mine[i].mode << 8);
+			tag.locktag_type = LOCKTAG_USERLOCK;
+			tag.locktag_lockmethodid = DEFAULT_LOCKMETHOD;
+			(void) LockAcquire(&tag, AccessShareLock, false, false);
+		}
+	}
+	pfree(info);
+	pfree(mine);
+}
+
+/* The row ids that a row moved to, whether or not the moves were committed. */
+#define MOVES_MAX 16
+
+typedef struct Moves
+{
+	int			n;
+	uint64		to[MOVES_MAX];
+} Moves;
+
+static bool
+note_move(void *arg, const LtgVersion *v, LtgState *fate)
+{
+	Moves	   *moves = arg;
+
+	if (v->kind == LTG_DELETE && v->aux != LTG_AUX_NONE && v->aux != LTG_AUX_OTHER_PARTITION)
+		moves->to[moves->n++] = v->aux;
+	return moves->n < MOVES_MAX;
+}
+
+/* Lock the row, and, as rowlock_copy did, what became of it. */
+static void
+restore_row(LtgSession *s, LtgStore *store, uint64 rowid, LtgXid xid, LockTupleMode mode)
+{
+	uint8		key[LIGHTNING_KEY_LEN];
+	uint32		bucket;
+	Moves		moves;
+
+	(void) add_row(ltg_store_id(store), rowid, xid, mode, &bucket);
+	moves.n = 0;
+	lightning_rowid_key(key, rowid);
+	lightning_report(s, ltg_versions(s, store, key, LIGHTNING_KEY_LEN, note_move, &moves), NULL);
+	for (int i = 0; i < moves.n; i++)
+	{
+		if (moves.to[i] > rowid)
+			restore_row(s, store, moves.to[i], xid, mode);
+	}
+}
+
+/* At start, before anybody may write (R5). */
+void
+lightning_rowlock_restore(LtgSession *s)
+{
+	LockData   *locks = GetLockStatusData();
+	LtgStoreInfo *info = NULL;
+	uint32		n_info = 0;
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		const LockInstanceData *l = &locks->locks[i];
+		const LOCKTAG *tag = &l->locktag;
+
+		/* a prepared transaction has no process, and its xid for a local one */
+		if (tag->locktag_type != LOCKTAG_USERLOCK ||
+			tag->locktag_lockmethodid != DEFAULT_LOCKMETHOD ||
+			l->pid != 0 || !TransactionIdIsNormal(l->lxid) ||
+			tag->locktag_field4 >> 8 > LockTupleExclusive)
+			continue;
+		if (info == NULL)
+			info = lightning_list_stores(s, &n_info);
+		for (uint32 k = 0; k < n_info; k++)
+		{
+			LtgStore   *store;
+
+			if (info[k].key.database != tag->locktag_field1 ||
+				info[k].key.relation != tag->locktag_field2 || info[k].key.backend >= 0 ||
+				ltg_store_find(s, &info[k].key, &store) != LTG_OK)
+				continue;
+			restore_row(s, store, (uint64) tag->locktag_field3 << 8 | (tag->locktag_field4 & 255),
+						lightning_widen_xid(l->lxid), tag->locktag_field4 >> 8);
+		}
+	}
+	if (info != NULL)
+		pfree(info);
 }
 
 /*

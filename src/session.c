@@ -102,6 +102,9 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PARALLEL_ABORT:
 			reset_after_abort();
 			break;
+		case XACT_EVENT_PRE_PREPARE:
+			lightning_rowlock_before_prepare();
+			break;
 		default:
 			break;
 	}
