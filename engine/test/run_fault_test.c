@@ -160,7 +160,7 @@ every_call_fails(void **state)
 	LtgFileId	id = 1;
 
 	(void) state;
-	small_model(&m, 400, 1);
+	small_model(&m, 250, 1);
 	for (persistent = 0; persistent <= 1; persistent++)
 	{
 		for (kind = 0; kind < LTG_FAULT_KINDS; kind++)
@@ -175,7 +175,9 @@ every_call_fails(void **state)
 				uint32_t	files = 0;
 
 				rig_open(&r);
-				ltg_posix_fail(r.posix, (LtgFaultKind) kind, ++nth, persistent, ENOSPC);
+				/* each of the first calls, then ever fewer of those that repeat */
+				nth += 1 + nth / 16;
+				ltg_posix_fail(r.posix, (LtgFaultKind) kind, nth, persistent, ENOSPC);
 				st = whole_cycle(&r, &m, ++id);
 				if (st != LTG_OK)
 				{

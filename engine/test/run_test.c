@@ -441,11 +441,11 @@ huge_blocks(void **state)
 	int			kf;
 
 	(void) state;
-	opt.block_size = 1 << 20;
+	opt.block_size = 1 << 18;
 	for (kf = 0; kf < KEY_FORMS; kf++)
 	{
-		round_trip((KeyForm) kf, MIXED, 6000, &opt, (uint64_t) kf);
-		round_trip((KeyForm) kf, ONE_WRITER, 6000, &opt, (uint64_t) kf);
+		round_trip((KeyForm) kf, MIXED, 1200, &opt, (uint64_t) kf);
+		round_trip((KeyForm) kf, ONE_WRITER, 1200, &opt, (uint64_t) kf);
 	}
 }
 
