@@ -152,12 +152,30 @@ insert_boundary(LtWal *w)
 	atomic_store_explicit(&w->insert, lsn, memory_order_release);	/* W1 */
 }
 
+#define SYNCED_LEN 9
+#define SYNCED_BYTES (LT_WAL_FRAME + SYNCED_LEN)
+
+/* Say in the log how far it is durable, if that has changed. */
+static void
+insert_synced(LtWal *w, LtgSeq *lsn)
+{
+	LtgSeq		flushed = atomic_load_explicit(&w->flushed, memory_order_relaxed);
+	uint8_t		frame[SYNCED_BYTES];
+
+	if (LTG_LIKELY(flushed == w->noted_flushed))
+		return;
+	frame[LT_WAL_FRAME] = LT_WAL_SYNCED;
+	ltg_store64(frame + LT_WAL_FRAME + 1, flushed);
+	insert_record(w, lsn, ltg_crc32c(0, frame + LT_WAL_FRAME, SYNCED_LEN), frame, SYNCED_LEN);
+	w->noted_flushed = flushed;
+}
+
 static LtgStatus write_out(LtWal *w, LtgError *err);
 
 LtgStatus
 lt_wal_append(LtWal *w, const LtWalAppend *a, LtgSeq *lsn, LtgError *err)
 {
-	uint64_t	need = LT_WAL_FRAME + (uint64_t) a->len;
+	uint64_t	need = LT_WAL_FRAME + (uint64_t) a->len + SYNCED_BYTES;
 	uint64_t	limit = w->opt.ring_bytes - (a->last_resort ? 0 : RING_RESERVE);
 	uint32_t	crc = ltg_crc32c(0, a->frame + LT_WAL_FRAME, a->len);
 	LtHost	   *h = w->host;
@@ -191,6 +209,7 @@ lt_wal_append(LtWal *w, const LtWalAppend *a, LtgSeq *lsn, LtgError *err)
 		if (st != LTG_OK)
 			return st;
 	}
+	insert_synced(w, &at);
 	insert_record(w, &at, crc, a->frame, a->len);
 	if (a->slot != NULL)
 		atomic_store_explicit(a->slot, a->slot_value, memory_order_release);

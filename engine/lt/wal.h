@@ -20,6 +20,11 @@
  *	 0		4	CRC32C of payload, length, LSN of the record's first byte
  *	 4		4	length of the payload, 1..max
  *	 8		n	payload; its first byte is the type
+ * A payload whose first byte is LT_WAL_SYNCED is the log's own: the next 8 bytes
+ * say up to where the log was durable when the record was made.  It stands
+ * before the first record that follows a sync.  When the last segment has an
+ * invalid record, and behind it a SYNCED one that vouches for that place, then
+ * the log is damaged; otherwise it ends there.
  * The LSN in the checksum keeps bytes from elsewhere in a file, or from another
  * file, from being taken for a record.
  *
@@ -28,7 +33,8 @@
  *	 W2. flushed <= written <= insert.
  *	 W3. A segment is synced before the file of the next one is made.  So an
  *		 invalid record ends the log unless a later segment exists, and then
- *		 the log is damaged.
+ *		 the log is damaged.  The header lies within one sector: it is there
+ *		 as a whole, or not at all.
  *	 W4. A failed sync poisons the log: nothing can be appended, written or
  *		 reported durable any more.  A failed write is tried again by the next
  *		 one who needs it.
@@ -45,6 +51,7 @@
 #define LT_WAL_HEADER 64
 #define LT_WAL_FIRST_LSN 64		/* of a new database */
 #define LT_WAL_SEGMENTS_MAX 4096
+#define LT_WAL_SYNCED 0xF0		/* owners use other types */
 
 typedef struct LtWal LtWal;
 

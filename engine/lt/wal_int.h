@@ -29,6 +29,7 @@ struct LtWal
 	/* LT_MU_INSERT; insert may be read by anyone */
 	_Alignas(LTG_CACHE_LINE) _Atomic LtgSeq insert;
 	LtgSeq		insert_seg;		/* start of the segment being inserted into */
+	LtgSeq		noted_flushed;	/* in the last SYNCED record */
 	_Atomic bool roll_wanted;
 	uint8_t    *state_buf;		/* records collected for a new segment */
 	size_t		state_len, state_cap;

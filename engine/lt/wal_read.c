@@ -70,10 +70,13 @@ read_header(LtWal *w, WalSegment *seg, bool *usable, LtgError *err)
 	st = port->file_read(port, file, h, sizeof(h), 0, &n, err);
 	port->file_close(port, file);
 	LTG_TRY(st);
-	if (n < sizeof(h) || memcmp(h, WAL_MAGIC, 8) != 0 ||
+	/* never written: W3 */
+	if (n < sizeof(h) || (h[0] == 0 && memcmp(h, h + 1, sizeof(h) - 1) == 0))
+		return LTG_OK;
+	if (memcmp(h, WAL_MAGIC, 8) != 0 ||
 		ltg_load32(h + 12) != ltg_crc32c(0, h + 16, LT_WAL_HEADER - 16) ||
 		ltg_load64(h + 16) != seg->start)
-		return LTG_OK;
+		return lt_wal_fail(err, LTG_CORRUPT, name, 0, "log segment has a damaged header");
 	if (ltg_load32(h + 8) != WAL_VERSION)
 		return lt_wal_fail(err, LTG_VERSION, name, 8, "log segment has an unknown format");
 	seg->first = (ltg_load64(h + 24) & WAL_FLAG_FIRST) != 0;
@@ -186,6 +189,38 @@ next_record(Reader *r, LtgSeq *at, const uint8_t **payload, uint32_t *len, LtgEr
 	return LTG_OK;
 }
 
+/*
+ * The record at `at` is not whole.  Is there a record behind it, in what is
+ * left of the segment, that vouches for it?  (The reader is left anywhere.)
+ */
+static LtgStatus
+vouched_for(Reader *r, LtgSeq at, bool *vouched, LtgError *err)
+{
+	const uint32_t want = 9;
+
+	*vouched = false;
+	for (LtgSeq q = at + 1;; q++)
+	{
+		const uint8_t *payload;
+		uint32_t	len = 0;
+		LtgSeq		end = q;
+
+		if (!r->eof)
+			LTG_TRY(fill(r, q, LT_WAL_FRAME + want, err));
+		if ((size_t) (q - r->buf_at) + LT_WAL_FRAME + want > r->len)
+			return LTG_OK;
+		payload = r->buf + (q - r->buf_at) + LT_WAL_FRAME;
+		if (payload[0] != LT_WAL_SYNCED || ltg_load32(payload - 4) != want)
+			continue;
+		LTG_TRY(next_record(r, &end, &payload, &len, err));
+		if (payload != NULL && ltg_load64(payload + 1) > at)
+		{
+			*vouched = true;
+			return LTG_OK;
+		}
+	}
+}
+
 /* Replay segment i from its start; *at ends after its last record. */
 static LtgStatus
 replay_segment(LtWal *w, uint32_t i, uint8_t *buf, size_t cap, LtWalRecordFn fn,
@@ -193,6 +228,7 @@ replay_segment(LtWal *w, uint32_t i, uint8_t *buf, size_t cap, LtWalRecordFn fn,
 {
 	LtgPort    *port = w->port;
 	bool		last = i + 1 == w->n_segments;
+	bool		vouched = false;
 	Reader		r = {.w = w, .start = w->segment[i].start, .buf = buf, .cap = cap};
 	uint64_t	size = 0;
 	char		name[32];
@@ -214,8 +250,13 @@ replay_segment(LtWal *w, uint32_t i, uint8_t *buf, size_t cap, LtWalRecordFn fn,
 		st = next_record(&r, at, &payload, &len, err);
 		if (st != LTG_OK || payload == NULL)
 			break;
-		st = fn(arg, payload, len, *at);
+		if (payload[0] != LT_WAL_SYNCED)
+			st = fn(arg, payload, len, *at);
 	}
+	if (st == LTG_OK && last)
+		st = vouched_for(&r, *at, &vouched, err);
+	if (st == LTG_OK && vouched)
+		st = lt_wal_fail(err, LTG_CORRUPT, name, *at - r.start, "log record is damaged");
 	if (st == LTG_OK && !last && *at != w->segment[i + 1].start)
 		st = lt_wal_fail(err, LTG_CORRUPT, name, *at - r.start, "log record is damaged");	/* W3 */
 	if (st == LTG_OK && last && size > *at - r.start)
