@@ -124,7 +124,7 @@ check_alter_database(AlterDatabaseStmt *stmt)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot change the tablespace of database \"%s\" because it contains lightning tables",
 						stmt->dbname),
-				 errhint("Move the tables one by one with ALTER TABLE ... SET TABLESPACE, or dump and restore the database.")));
+				 errhint("Create a database in the other tablespace, and use pg_dump to copy the tables.")));
 }
 
 static void
