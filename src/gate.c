@@ -409,6 +409,7 @@ flush_for(LtgSession *s, XLogRecPtr lsn, bool everything, int attempts)
 			st = ltg_flush_upto(s, lsn, &result);
 		if (st == LTG_OK)
 		{
+			lightning_log_recovered("flushing for checkpoints");
 			pg_atomic_fetch_add_u64(&lightning_shared->gate_flushes, 1);
 			ConditionVariableBroadcast(&lightning_shared->room_cv);
 			return true;

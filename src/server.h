@@ -141,6 +141,7 @@ extern PGDLLEXPORT void lightning_flusher_main(Datum arg);
 extern PGDLLEXPORT void lightning_compactor_main(Datum arg);
 /* True if the engine's status is one to wait and retry after (no space,
  * interrupted); logs it once per kind, with s->err.  Never throws. */
+extern void lightning_log_recovered(const char *what);
 extern void lightning_log_failure(LtgSession *s, LtgStatus st, const char *what);
 
 /* ---- relation.c ---- */

@@ -100,8 +100,8 @@ lightning_log_failure(LtgSession *s, LtgStatus st, const char *what)
 	PG_END_TRY();
 }
 
-static void
-log_recovered(const char *what)
+void
+lightning_log_recovered(const char *what)
 {
 	if (logged_status == LTG_OK)
 		return;
@@ -296,7 +296,7 @@ flush_waiting(LtgSession *s, long backoff)
 		set_latch_of(&lightning_shared->compactor_latch);
 		if (!result.flushed)
 			break;
-		log_recovered("flushing");
+		lightning_log_recovered("flushing");
 		CHECK_FOR_INTERRUPTS();
 	}
 	return 0;
@@ -374,7 +374,7 @@ lightning_compactor_main(Datum arg)
 		{
 			ltg_clear_error(s);
 			if (st == LTG_OK && result.compacted)
-				log_recovered("compaction");
+				lightning_log_recovered("compaction");
 			backoff = 0;
 		}
 		else
