@@ -127,6 +127,34 @@ check_alter_database(AlterDatabaseStmt *stmt)
 				 errhint("Create a database in the other tablespace, and use pg_dump to copy the tables.")));
 }
 
+/*
+ * DefineIndex does not look at an access method's type before it calls its
+ * handler, and complains about what that returns.
+ */
+static void
+check_index_method(const char *method)
+{
+	if (method != NULL && strcmp(method, "lightning") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("access method \"%s\" is not an index access method", method),
+				 errhint("Use btree or another index access method; they all work with lightning tables.")));
+}
+
+static void
+check_alter_table(AlterTableStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		if (cmd->subtype == AT_AddConstraint && cmd->def != NULL && IsA(cmd->def, Constraint))
+			check_index_method(((Constraint *) cmd->def)->access_method);
+	}
+}
+
 static void
 call_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 					 ProcessUtilityContext context, ParamListInfo params,
@@ -154,6 +182,12 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 			break;
 		case T_AlterDatabaseStmt:
 			check_alter_database((AlterDatabaseStmt *) stmt);
+			break;
+		case T_IndexStmt:
+			check_index_method(((IndexStmt *) stmt)->accessMethod);
+			break;
+		case T_AlterTableStmt:
+			check_alter_table((AlterTableStmt *) stmt);
 			break;
 		case T_DropdbStmt:
 			dropped = get_database_oid(((DropdbStmt *) stmt)->dbname, true);
