@@ -5,8 +5,9 @@
  *
  * An entry says which rows of a block of 256 rowids a (sub)transaction has
  * locked in one mode, so locking many neighbouring rows takes little memory.
- * Nothing is written to the table, and to the log only by PREPARE TRANSACTION.  A row that the transaction
- * itself wrote needs no entry: its unfinished version is the lock.
+ * Nothing is written to the table, and to the log only by PREPARE TRANSACTION.
+ * A row that the transaction itself wrote needs no entry: its unfinished version
+ * is the lock.
  *
  * Invariants
  *	 R1. Whether a row is locked is only decided, and locks on it are only
@@ -22,7 +23,7 @@
  *
  * Whoever waits for a lock waits for its owner's transaction id.
  *
- * Order of locks: row latch, restore_lock, one partition lock, then what
+ * Order of locks: row latch, one partition lock, then what
  * asking for a transaction's state or the lock manager takes.
  */
 #include "postgres.h"
@@ -70,9 +71,6 @@ typedef struct RowLockShared
 	uint32		n_buckets;		/* power of two, at least PARTITIONS */
 	slock_t		free_mutex;
 	uint32		free_head;
-	volatile bool restored;		/* locks of recovered prepared transactions are
-								 * in (only after recovery) */
-	LWLockPadded restore_lock;
 	LWLockPadded locks[PARTITIONS];
 } RowLockShared;
 
@@ -93,10 +91,6 @@ static SpeculativeSlot *speculative;
 static HeldEntry *held = NULL;
 static uint32 n_held = 0;
 static uint32 held_cap = 0;
-
-static uint32 add_row(uint64 store_id, uint64 rowid, LtgXid xid, LockTupleMode mode,
-					  uint32 *bucket);
-static void restore_once(void);
 
 /*
  * Shared memory
@@ -137,9 +131,7 @@ init_contents(void)
 	shared->n_buckets = bucket_count();
 	for (int i = 0; i < PARTITIONS; i++)
 		LWLockInitialize(&shared->locks[i].lock, shared->tranche);
-	LWLockInitialize(&shared->restore_lock.lock, shared->tranche);
 	SpinLockInit(&shared->free_mutex);
-	shared->restored = false;
 }
 
 void
@@ -288,8 +280,6 @@ lightning_rowlock_probe(uint64 store_id, uint64 rowid, LockTupleMode mode,
 	bool		dead = false;
 
 	memset(state, 0, sizeof(*state));
-	if (unlikely(!shared->restored))
-		restore_once();
 
 	/* By R1 a lock on this row was linked in before we got the latch. */
 	if (pg_atomic_read_u32(&buckets[bucket]) == NO_ENTRY)
@@ -325,120 +315,6 @@ lightning_rowlock_probe(uint64 store_id, uint64 rowid, LockTupleMode mode,
 		purge_bucket(bucket);
 		LWLockRelease(partition_lock(bucket));
 	}
-}
-
-/* Stores by what a lock tag says of them. */
-static LtgStoreInfo *
-list_stores(uint32 *n)
-{
-	LtgSession *s = lightning_session();
-	LtgStoreInfo *info;
-	uint32		max = ltg_store_list(s, NULL, 0) + 64;
-
-	info = palloc_extended(sizeof(LtgStoreInfo) * max, MCXT_ALLOC_HUGE);
-	*n = Min(ltg_store_list(s, info, max), max);
-	return info;
-}
-
-/*
- * Prepared transactions keep their row locks over a restart of the server.
- * What survives is the lock manager's: so each row gets a lock there, in a
- * mode that conflicts with nothing, whose tag says all.  They are taken when the
- * transaction is prepared, stored and recovered with it by PostgreSQL, and
- * turned into entries again by whoever comes first after the restart.
- */
-#define TAG_SIGNATURE 0xA800	/* above 8 bits of row and 2 of mode */
-#define TAG_SIGNATURE_MASK 0xFC00
-
-static void
-set_row_tag(LOCKTAG *tag, const LtgStoreKey *key, const RowLockEntry *e, int row)
-{
-	tag->locktag_field1 = key->database;
-	tag->locktag_field2 = key->relation;
-	tag->locktag_field3 = e->block;
-	tag->locktag_field4 = (uint16) (TAG_SIGNATURE | e->mode << 8 | row);
-	tag->locktag_type = LOCKTAG_USERLOCK;
-	tag->locktag_lockmethodid = DEFAULT_LOCKMETHOD;
-}
-
-static void
-prepare_locks(void)
-{
-	uint32		n_stores;
-	LtgStoreInfo *stores = list_stores(&n_stores);
-
-	for (uint32 h = 0; h < n_held; h++)
-	{
-		const RowLockEntry *e = &entries[held[h].entry];
-		uint32		k = 0;
-
-		/* only we could have freed our entries, being still in progress */
-		Assert(e->xid == held[h].xid);
-		while (k < n_stores && stores[k].id != e->store_id)
-			k++;
-		if (k == n_stores)
-			continue;			/* dropped */
-		for (int row = 0; row < 256; row++)
-		{
-			LOCKTAG		tag;
-
-			if (!has_row(e, row))
-				continue;
-			set_row_tag(&tag, &stores[k].key, e, row);
-			(void) LockAcquire(&tag, AccessShareLock, false, false);
-		}
-	}
-	pfree(stores);
-}
-
-/* After a restart: entries for the row locks of prepared transactions. */
-static void
-restore_locks(void)
-{
-	uint32		n_stores = 0;
-	LtgStoreInfo *stores = NULL;
-	LockData   *locks = GetLockStatusData();
-
-	for (int i = 0; i < locks->nelements; i++)
-	{
-		const LockInstanceData *l = &locks->locks[i];
-		const LOCKTAG *tag = &l->locktag;
-		uint32		bucket;
-
-		if (tag->locktag_type != LOCKTAG_USERLOCK ||
-			(tag->locktag_field4 & TAG_SIGNATURE_MASK) != TAG_SIGNATURE ||
-			l->backend != InvalidBackendId)
-			continue;
-		if (stores == NULL)
-			stores = list_stores(&n_stores);
-		for (uint32 k = 0; k < n_stores; k++)
-		{
-			if (stores[k].key.database != tag->locktag_field1 ||
-				stores[k].key.relation != tag->locktag_field2 || stores[k].key.backend != -1)
-				continue;
-
-			/* a recovered transaction's lxid is its xid (twophase.c) */
-			(void) add_row(stores[k].id,
-						   (uint64) tag->locktag_field3 << 8 | (tag->locktag_field4 & 255),
-						   lightning_widen_xid((TransactionId) l->lxid),
-						   (LockTupleMode) (tag->locktag_field4 >> 8 & 3), &bucket);
-		}
-	}
-	if (stores != NULL)
-		pfree(stores);
-}
-
-static void
-restore_once(void)
-{
-	LWLockAcquire(&shared->restore_lock.lock, LW_EXCLUSIVE);
-	if (!shared->restored)
-	{
-		restore_locks();
-		pg_write_barrier();
-		shared->restored = true;
-	}
-	LWLockRelease(&shared->restore_lock.lock);
 }
 
 static void
@@ -509,22 +385,8 @@ add_row(uint64 store_id, uint64 rowid, LtgXid xid, LockTupleMode mode, uint32 *b
 }
 
 static void
-on_xact_event(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_PRE_PREPARE && n_held > 0)
-		prepare_locks();
-}
-
-static void
 make_room_in_held(void)
 {
-	static bool registered = false;
-
-	if (!registered)
-	{
-		RegisterXactCallback(on_xact_event, NULL);
-		registered = true;
-	}
 	if (n_held < held_cap)
 		return;
 	if (held == NULL)
@@ -766,11 +628,10 @@ restore_row(LtgSession *s, LtgStore *store, uint64 rowid, LtgXid xid, LockTupleM
 	moves.n = 0;
 	lightning_rowid_key(key, rowid);
 	lightning_report(s, ltg_versions(s, store, key, LIGHTNING_KEY_LEN, note_move, &moves), NULL);
+	/* this ends: a row moves to an id that was never used before */
+	check_stack_depth();
 	for (int i = 0; i < moves.n; i++)
-	{
-		if (moves.to[i] > rowid)
-			restore_row(s, store, moves.to[i], xid, mode);
-	}
+		restore_row(s, store, moves.to[i], xid, mode);
 }
 
 /* At start, before anybody may write (R5). */
