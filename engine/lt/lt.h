@@ -134,7 +134,8 @@ extern lt_status lt_close(lt_db *db);
  * the database is open; opening a name again gives the same handle. */
 extern lt_status lt_tree_open(lt_db *db, const char *name, bool create, lt_tree **tree);
 /* REQUIRES: nobody uses the tree, and no open transaction has written to it.
- * The handle is invalid afterwards. */
+ * LT_OK: the handle is invalid. Otherwise the tree is as it was; only with
+ * LT_POISONED it may be gone after reopening. */
 extern lt_status lt_tree_drop(lt_db *db, lt_tree *tree);
 
 /* ---- values ---- */

@@ -316,9 +316,11 @@ lt_tree_drop(lt_db *db, lt_tree *tree)
 	h->lock(h, LT_MU_DDL);
 	st = catalog_write(db, ses, tree->name, tree->number, false);
 	if (st == LTG_OK)
-		st = drop_store(db, ses->s, tree->number);
-	if (st == LTG_OK)
 	{
+		/* without its name it is gone; the next open drops it if this fails */
+		if (drop_store(db, ses->s, tree->number) != LTG_OK)
+			db->port.log(&db->port, LTG_LOG_WARNING,
+						 "the space of a dropped tree is freed when the database is opened again");
 		for (at = &db->trees; *at != tree; at = &(*at)->next)
 			;
 		*at = tree->next;

@@ -8,7 +8,7 @@
  *	 transaction also writes a marker row with its number, and every account
  *	 carries the number of the transaction that wrote it last.  Some insert and
  *	 delete rows of their own; some work is a batch or a single put on keys
- *	 that only one task uses.
+ *	 that only one task uses.  One task makes, fills and drops named trees.
  *
  * What is checked
  *	 - In any snapshot: the sum is right, the marker of each account's last
@@ -68,6 +68,23 @@ typedef struct ModelTxn
 	bool		present;		/* its marker was found */
 } ModelTxn;
 
+/* What is known of a named tree.  Making and dropping are durable on return. */
+typedef enum TreeState
+{
+	TREE_ABSENT,
+	TREE_PRESENT,
+	TREE_EITHER					/* the call was under way, or failed */
+} TreeState;
+
+#define TREES 3
+
+typedef struct ModelTree
+{
+	TreeState	state;
+	uint64_t	acked;			/* row "n" is at least this, if the tree is there */
+	uint64_t	written;		/* and at most this */
+} ModelTree;
+
 typedef struct Life
 {
 	Sim		   *sim;
@@ -87,6 +104,7 @@ typedef struct Life
 	int			n_keys;
 	char		key[KEYS_MAX][16];
 	bool		closing_ok;
+	ModelTree	tree[TREES];
 	int			checks;
 	SimFaults	faults;
 	bool		round_faulty;
@@ -420,6 +438,126 @@ writer_task(void *arg)
 	}
 	if (--l->writers_left == 0)
 		l->stop = true;
+}
+
+/* ---- named trees ---- */
+
+static void
+tree_name(char *buf, int i)
+{
+	snprintf(buf, 16, "tree%d", i);
+}
+
+static void
+make_tree(Life *l, int i)
+{
+	ModelTree  *m = &l->tree[i];
+	char		name[16];
+	lt_tree    *t;
+	lt_status	st;
+
+	tree_name(name, i);
+	m->state = TREE_EITHER;
+	m->acked = m->written = 0;
+	st = lt_tree_open(l->db, name, true, &t);
+	expect_ok(l, st, "making a tree");
+	if (st == LT_OK)
+		m->state = TREE_PRESENT;
+}
+
+static void
+drop_or_fill_tree(Life *l, int i)
+{
+	ModelTree  *m = &l->tree[i];
+	char		name[16];
+	lt_tree    *t;
+	lt_status	st;
+
+	tree_name(name, i);
+	st = lt_tree_open(l->db, name, false, &t);
+	if (st != LT_OK)
+	{
+		if (st == LT_NOT_FOUND)
+			wrong(l, "%s is not there", name);
+		expect_ok(l, st, "opening a tree");
+		return;
+	}
+	if (rnd(l, 4) == 0)
+	{
+		m->state = TREE_EITHER;
+		st = lt_tree_drop(l->db, t);
+		expect_ok(l, st, "dropping a tree");
+		if (st == LT_OK)
+			m->state = TREE_ABSENT;
+		return;
+	}
+	for (int n = (int) rnd(l, 8); n >= 0 && !l->stop; n--)
+	{
+		m->written++;
+		st = lt_put(l->db, t, "n", 1, &m->written, sizeof(m->written), LT_SYNC_FULL);
+		expect_ok(l, st, "put into a tree");
+		if (st == LT_OK)
+			m->acked = m->written;
+	}
+}
+
+static void
+tree_task(void *arg)
+{
+	Life	   *l = arg;
+
+	while (!l->stop)
+	{
+		int			i = (int) rnd(l, TREES);
+
+		sim_sleep(l->sim, rnd(l, 4000));
+		if (l->stop)
+			break;
+		if (l->tree[i].state == TREE_ABSENT)
+			make_tree(l, i);
+		else if (l->tree[i].state == TREE_PRESENT)
+			drop_or_fill_tree(l, i);
+	}
+}
+
+static void
+check_trees(Life *l)
+{
+	for (int i = 0; i < TREES; i++)
+	{
+		ModelTree  *m = &l->tree[i];
+		lt_value	v = LT_VALUE_INIT;
+		uint64_t	n = 0;
+		char		name[16];
+		lt_tree    *t;
+		lt_status	st;
+
+		tree_name(name, i);
+		st = lt_tree_open(l->db, name, false, &t);
+		if (st == LT_NOT_FOUND)
+		{
+			if (m->state == TREE_PRESENT)
+				wrong(l, "%s is lost", name);
+			m->state = TREE_ABSENT;
+			continue;
+		}
+		expect_ok(l, st, "opening a tree");
+		if (st != LT_OK)
+			return;
+		if (m->state == TREE_ABSENT)
+			wrong(l, "%s was dropped, but is there", name);
+		m->state = TREE_PRESENT;
+		st = lt_get(l->db, t, "n", 1, &v);
+		if (st == LT_OK && v.size == sizeof(n))
+			memcpy(&n, v.data, sizeof(n));
+		else if (st != LT_NOT_FOUND)
+			expect_ok(l, st, "get from a tree");
+		if (n < m->acked || n > m->written)
+			wrong(l, "%s has %llu, acknowledged %llu, written %llu", name, (unsigned long long) n,
+				  (unsigned long long) m->acked, (unsigned long long) m->written);
+		m->acked = m->written = n;
+		lt_value_free(&v);
+	}
 }
 
 /* ---- readers ---- */
@@ -779,6 +917,7 @@ verify_task(void *arg)
 	find_markers(l);
 	check_outcomes(l, v->power);
 	check_rows(l);
+	check_trees(l);
 	st = lt_begin(l->db, LT_READ_ONLY, &t);
 	expect_ok(l, st, "begin");
 	if (st == LT_OK)
@@ -901,6 +1040,7 @@ work_round(Life *l, bool *power, bool *closed)
 	}
 	for (int i = 0; i < l->readers; i++)
 		sim_spawn(l->sim, "reader", reader_task, l);
+	sim_spawn(l->sim, "trees", tree_task, l);
 	sim_spawn(l->sim, "flusher", flush_task, l);
 	sim_spawn(l->sim, "compactor", compact_task, l);
 	sim_spawn(l->sim, "syncer", sync_task, l);
