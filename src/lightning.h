@@ -98,7 +98,8 @@ typedef struct LightningRel
 	LtgSeq		last_lsn;
 } LightningRel;
 /* Cached in rd_amcache (one pfree-able chunk); ERRCODE_DATA_CORRUPTED when the
- * relation has no store ("never silently empty"). */
+ * relation has no store ("never silently empty").  The next invalidation of the
+ * relation frees it: not to be kept over anything that may accept one. */
 extern LightningRel *lightning_rel(Relation rel);
 extern void lightning_store_key(const RelFileNode *node, BackendId backend, LtgStoreKey *key);
 extern uint64 lightning_take_rowid(Relation rel);

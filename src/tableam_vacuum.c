@@ -52,6 +52,7 @@ typedef struct Vacuum
 	bool		verbose;
 	bool		aggressive;
 	bool		clean_indexes;
+	bool		flushed;		/* all that was written before */
 	TransactionId oldest_xmin;
 	LtgXid		oldest;
 
@@ -281,12 +282,14 @@ nothing_to_do(const LtgStoreInfo *info)
 
 /*
  * The oldest transaction whose fate this table may have to ask for after now;
- * invalid if that can't be told without a flush.
+ * invalid if that can't be told without a flush.  After one, what is in memory
+ * has been written by transactions that ran when this VACUUM had begun: so a
+ * table that is written to all the time gets a newer relfrozenxid as well.
  */
 static TransactionId
 oldest_unsettled(Vacuum *vac, const LtgStoreInfo *info)
 {
-	if (info->memtable_keys > 0)
+	if (info->memtable_keys > 0 && !vac->flushed)
 		return InvalidTransactionId;
 	if (info->min_xid != 0 && info->min_xid < vac->oldest)
 		return (TransactionId) info->min_xid;
@@ -297,7 +300,7 @@ static TransactionId
 settle(Vacuum *vac, TransactionId freeze_limit)
 {
 	LtgSession *s = lightning_session();
-	LightningRel *lr = lightning_rel(vac->rel);
+	LtgStore   *store = lightning_rel(vac->rel)->store;
 	LtgStoreInfo info;
 	LtgFlushResult flushed;
 	LtgCompactResult compacted;
@@ -305,13 +308,14 @@ settle(Vacuum *vac, TransactionId freeze_limit)
 	LtgStatus	st;
 	bool		compact;
 
-	ltg_store_info(s, lr->store, &info);
+	ltg_store_info(s, store, &info);
 	if (vac->aggressive && info.memtable_keys > 0)
 	{
 		st = ltg_flush_upto(s, GetXLogInsertRecPtr(), &flushed);
 		if (st != LTG_BUSY)
 			lightning_report(s, st, vac->rel);
-		ltg_store_info(s, lr->store, &info);
+		vac->flushed = (st == LTG_OK);
+		ltg_store_info(s, store, &info);
 	}
 
 	frozen = oldest_unsettled(vac, &info);
@@ -324,7 +328,7 @@ settle(Vacuum *vac, TransactionId freeze_limit)
 		return frozen;
 
 	lightning_compact_relation(s, vac->rel, &compacted);
-	ltg_store_info(s, lr->store, &info);
+	ltg_store_info(s, store, &info);
 	return oldest_unsettled(vac, &info);
 }
 
@@ -366,7 +370,7 @@ report(Vacuum *vac, const PGRUsage *usage, TransactionId frozen, BlockNumber pag
 static void
 vacuum_table(Vacuum *vac, const LtgStoreInfo *info)
 {
-	LightningRel *lr = lightning_rel(vac->rel);
+	LtgStore   *store = lightning_rel(vac->rel)->store;
 
 	if (nothing_to_do(info))
 	{
@@ -376,10 +380,10 @@ vacuum_table(Vacuum *vac, const LtgStoreInfo *info)
 	vac->graves_cleared = info->graves_cleared;
 	alloc_dead(vac, info->entries + info->memtable_keys);
 	vac->graves_upto = applied_seq(vac);
-	scan_table(vac, ltg_store_next_rowid(lr->store));
+	scan_table(vac, ltg_store_next_rowid(store));
 	/* with entries left in indexes, graves have to stay */
 	if (vac->nindexes == 0 || vac->clean_indexes)
-		ltg_store_clear_graves(lightning_session(), lr->store, vac->graves_upto);
+		ltg_store_clear_graves(lightning_session(), store, vac->graves_upto);
 	pfree(vac->dead);
 }
 
@@ -387,7 +391,7 @@ void
 lightning_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy bstrategy)
 {
 	Vacuum	   *vac = palloc0(sizeof(Vacuum));
-	LightningRel *lr = lightning_rel(rel);
+	LtgStore   *store = lightning_rel(rel)->store;
 	LtgStoreInfo info;
 	PGRUsage	usage;
 	TransactionId freeze_limit;
@@ -427,7 +431,7 @@ lightning_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAcces
 	pages = RelationGetNumberOfBlocks(rel);
 	pgstat_progress_update_param(PROGRESS_VACUUM_TOTAL_HEAP_BLKS, pages);
 
-	ltg_store_info(lightning_session(), lr->store, &info);
+	ltg_store_info(lightning_session(), store, &info);
 	vacuum_table(vac, &info);
 	if (vac->clean_indexes)
 		finish_indexes(vac);
