@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "storage/file.h"
+#include "tree/hint.h"
 #include "tree/publish.h"
 #include "tree/state.h"
 
@@ -204,6 +205,7 @@ ltg_session_close(LtgSession *s)
 
 	LTG_ASSERT(s->pinned < 0 && s->latched_stripe < 0 && !ltg_ctx(s)->meta);
 	ltg_epoch_reset(s);
+	ltg_hints_free(s);
 	ltg_file_cache_destroy(s);
 	ltg_epoch_unclaim(s->epochs, s->epoch_slot);
 	port->free(port, s);

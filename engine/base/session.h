@@ -32,6 +32,7 @@ typedef struct LtgSession
 										 * NULL: none */
 	void	   *block_ctx;		/* storage/blockio.h: buffers and codec contexts */
 	void	   *write_ctx;		/* state between reserve and apply */
+	void	   *read_ctx;		/* tree/hint.h: where the last look-ups ended */
 } LtgSession;
 
 /*

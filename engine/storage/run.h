@@ -144,8 +144,9 @@ typedef struct LtgPoint
 	uint32_t	entry;			/* index of the current version in the block */
 	uint32_t	end;			/* one past the key's last version */
 	void	   *owned;			/* private copy of a block that is not cached */
-	LtgFileId	file;			/* for error messages */
+	LtgFileId	file;			/* where the block is */
 	uint64_t	offset;
+	uint32_t	disk_len;
 } LtgPoint;
 
 /* REQUIRES: inside an epoch (if the session has a cache).  LTG_NOT_FOUND when
@@ -155,6 +156,15 @@ typedef struct LtgPoint
 extern LtgStatus ltg_run_get(LtgSession *s, const LtgRunRef *ref, const uint8_t *key,
 							 uint32_t key_len, uint64_t hash, bool use_filter,
 							 LtgPoint *p, LtgVersion *v) LTG_MUST_CHECK;
+/* The same within one data block of the run, which the caller knows to be the
+ * only one that may hold the key. */
+extern LtgStatus ltg_run_get_block(LtgSession *s, const LtgRunRef *ref, uint64_t offset,
+								   uint32_t disk_len, const uint8_t *key, uint32_t key_len,
+								   LtgPoint *p, LtgVersion *v) LTG_MUST_CHECK;
+/* First or last key of the block the look-up ended in (also when it found
+ * nothing, if p->block != NULL).  key_buf: LTG_KEY_MAX. */
+extern void ltg_point_edge_key(const LtgPoint *p, bool last, uint8_t *key_buf,
+							   uint32_t *key_len);
 /* Next older version of the same key, or LTG_END. */
 extern LtgStatus ltg_point_older(LtgSession *s, LtgPoint *p, LtgVersion *v) LTG_MUST_CHECK;
 extern void ltg_point_close(LtgSession *s, LtgPoint *p);

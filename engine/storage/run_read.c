@@ -58,6 +58,21 @@ descend(LtgSession *s, const LtgRunRef *ref, const uint8_t *key, uint32_t key_le
 	p->block_len = len;
 	p->file = at.file;
 	p->offset = at.offset;
+	p->disk_len = at.disk_len;
+	return LTG_OK;
+}
+
+/* The key's versions in the block that p stands in. */
+static LtgStatus
+find_in_block(const uint8_t *key, uint32_t key_len, LtgPoint *p, LtgVersion *v)
+{
+	bool		found;
+
+	p->entry = ltg_block_lower_bound(p->block, key, key_len, &found);
+	if (!found)
+		return LTG_NOT_FOUND;
+	p->end = ltg_block_group_end(p->block, p->entry);
+	ltg_block_version(p->block, p->entry, v);
 	return LTG_OK;
 }
 
@@ -65,7 +80,7 @@ LtgStatus
 ltg_run_get(LtgSession *s, const LtgRunRef *ref, const uint8_t *key, uint32_t key_len,
 			uint64_t hash, bool use_filter, LtgPoint *p, LtgVersion *v)
 {
-	bool		found;
+	bool		found = false;
 
 	p->block = NULL;
 	if (use_filter)
@@ -80,12 +95,28 @@ ltg_run_get(LtgSession *s, const LtgRunRef *ref, const uint8_t *key, uint32_t ke
 		}
 	}
 	LTG_TRY(descend(s, ref, key, key_len, p));
-	p->entry = ltg_block_lower_bound(p->block, key, key_len, &found);
-	if (!found)
-		return LTG_NOT_FOUND;
-	p->end = ltg_block_group_end(p->block, p->entry);
-	ltg_block_version(p->block, p->entry, v);
-	return LTG_OK;
+	return find_in_block(key, key_len, p, v);
+}
+
+LtgStatus
+ltg_run_get_block(LtgSession *s, const LtgRunRef *ref, uint64_t offset, uint32_t disk_len,
+				  const uint8_t *key, uint32_t key_len, LtgPoint *p, LtgVersion *v)
+{
+	LtgBlockPtr at = {ref->file, offset, disk_len};
+
+	p->block = NULL;
+	LTG_TRY(ltg_block_read(s, &at, LTG_BLOCK_DATA, LTG_CACHE_NORMAL, &p->owned, &p->block,
+						   &p->block_len));
+	p->file = at.file;
+	p->offset = offset;
+	p->disk_len = disk_len;
+	return find_in_block(key, key_len, p, v);
+}
+
+void
+ltg_point_edge_key(const LtgPoint *p, bool last, uint8_t *key_buf, uint32_t *key_len)
+{
+	*key_len = ltg_block_key(p->block, last ? ltg_block_n(p->block) - 1 : 0, key_buf);
 }
 
 LtgStatus

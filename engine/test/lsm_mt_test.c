@@ -296,32 +296,41 @@ check_order(void *arg, const LtgVersion *v, LtgState *fate)
 }
 
 static void
+read_one(LtgSession *s, Snap *snap, uint32_t g, uint32_t m, LtgRow *row)
+{
+	uint8_t		key[3];
+	LtgStatus	st;
+	Order		o = {0};
+
+	make_key(key, g, m);
+	st = ltg_get(s, w.store, key, 3, &snap->snap, row);
+	if (st == LTG_NOT_FOUND)
+		check(snap->value[g] == 0);
+	else
+	{
+		OK(s, st);
+		check(row->v.payload_len == 64);
+		for (int k = 0; k < 8; k++)
+			check(((const uint64_t *) row->v.payload)[k] == snap->value[g]);
+	}
+	OK(s, ltg_versions(s, w.store, key, 3, check_order, &o));
+}
+
+static void
 read_groups(LtgSession *s, Snap *snap, uint64_t *rnd, LtgRow *row)
 {
+	uint32_t	member = (uint32_t) (next_random(rnd) % MEMBERS);
+
 	for (int i = 0; i < 8; i++)
 	{
 		uint32_t	g = (uint32_t) (next_random(rnd) % GROUPS);
 
 		for (uint32_t m = 0; m < MEMBERS; m++)
-		{
-			uint8_t		key[3];
-			LtgStatus	st;
-			Order		o = {0};
-
-			make_key(key, g, m);
-			st = ltg_get(s, w.store, key, 3, &snap->snap, row);
-			if (st == LTG_NOT_FOUND)
-				check(snap->value[g] == 0);
-			else
-			{
-				OK(s, st);
-				check(row->v.payload_len == 64);
-				for (int k = 0; k < 8; k++)
-					check(((const uint64_t *) row->v.payload)[k] == snap->value[g]);
-			}
-			OK(s, ltg_versions(s, w.store, key, 3, check_order, &o));
-		}
+			read_one(s, snap, g, m, row);
 	}
+	/* neighbours in key order, for which sessions remember places */
+	for (uint32_t g = 0; g < GROUPS; g++)
+		read_one(s, snap, g, member, row);
 }
 
 static void

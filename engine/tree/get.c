@@ -15,6 +15,7 @@
  */
 #include "ltg.h"
 
+#include "tree/hint.h"
 #include "tree/runset.h"
 #include "tree/visible.h"
 
@@ -25,6 +26,7 @@ typedef struct Lookup
 	const uint8_t *key;
 	uint32_t	key_len;
 	uint64_t	hash;
+	LtgHint    *hint;			/* or NULL */
 	LtgSnapshot *snap;			/* ltg_get */
 	LtgRow	   *row;
 	LtgVersionFn fn;			/* ltg_versions */
@@ -99,11 +101,13 @@ look_in_memory(Lookup *l, const LtgView *view, uint64_t store_id)
 	for (uint32_t i = 0; i < view->gens->n; i++)
 	{
 		LtgGeneration *g = view->gens->gen[i];
+		LtgMemList *list;
 		LtgMemNode *node;
 
-		if (ltg_gen_list(g, store_id) == NULL)
+		list = ltg_gen_list(g, store_id);
+		if (list == NULL)
 			continue;
-		node = ltg_mem_find(g, store_id, l->key, l->key_len, l->hash);
+		node = ltg_hint_find(l->hint, g, list, store_id, l->key, l->key_len, l->hash);
 		if (node == NULL)
 			continue;
 		for (LtgMemVersion *mv = ltg_mem_newest(g, node); mv != NULL; mv = ltg_mem_older(g, mv))
@@ -124,7 +128,7 @@ look_in_run(Lookup *l, const LtgRunRef *ref, bool use_filter)
 	LtgVersion	v;
 	LtgStatus	st;
 
-	st = ltg_run_get(l->s, ref, l->key, l->key_len, l->hash, use_filter, &p, &v);
+	st = ltg_hint_run_get(l->s, l->hint, ref, l->key, l->key_len, l->hash, use_filter, &p, &v);
 	if (st == LTG_NOT_FOUND)
 		st = LTG_END;
 	while (st == LTG_OK)
@@ -186,6 +190,7 @@ look(Lookup *l, LtgStore *store)
 	LtgView		view;
 
 	l->hash = ltg_key_hash(l->key, l->key_len);
+	l->hint = ltg_hint_for(l->s, ltg_store_id(store), l->key, l->key_len);
 	ltg_view_load(l->s, store, &view);
 	LTG_TRY(look_in_memory(l, &view, ltg_store_id(store)));
 	return look_in_runs(l, &view);
