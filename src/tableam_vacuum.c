@@ -33,6 +33,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_rusage.h"
+#include "utils/timestamp.h"
 
 #include "lightning.h"
 #include "scan.h"
@@ -394,6 +395,7 @@ lightning_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAcces
 	LtgStore   *store = lightning_rel(rel)->store;
 	LtgStoreInfo info;
 	PGRUsage	usage;
+	TimestampTz started = GetCurrentTimestamp();
 	TransactionId freeze_limit;
 	TransactionId frozen;
 	MultiXactId oldest_mxact;
@@ -427,6 +429,10 @@ lightning_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAcces
 						RelationGetRelationName(rel))));
 
 	vac_open_indexes(rel, RowExclusiveLock, &vac->nindexes, &vac->indexes);
+	if (params->nworkers > 0 && vac->nindexes > 1 && RelationUsesLocalBuffers(rel))
+		ereport(WARNING,
+				(errmsg("disabling parallel option of vacuum on \"%s\" --- cannot vacuum temporary tables in parallel",
+						RelationGetRelationName(rel))));
 	vac->index_stats = palloc0(sizeof(IndexBulkDeleteResult *) * Max(vac->nindexes, 1));
 	pages = RelationGetNumberOfBlocks(rel);
 	pgstat_progress_update_param(PROGRESS_VACUUM_TOTAL_HEAP_BLKS, pages);
@@ -443,7 +449,9 @@ lightning_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAcces
 						&frozen_updated, &minmulti_updated, false);
 	pgstat_report_vacuum(RelationGetRelid(rel), rel->rd_rel->relisshared,
 						 (PgStat_Counter) vac->live, (PgStat_Counter) vac->recently_dead);
-	if (vac->verbose || (IsAutoVacuumWorkerProcess() && params->log_min_duration == 0))
+	if (vac->verbose ||
+		(IsAutoVacuumWorkerProcess() && params->log_min_duration >= 0 &&
+		 TimestampDifferenceExceeds(started, GetCurrentTimestamp(), params->log_min_duration)))
 		report(vac, &usage, frozen, pages);
 	vac_close_indexes(vac->nindexes, vac->indexes, NoLock);
 	pgstat_progress_end_command();
