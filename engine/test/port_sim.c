@@ -745,7 +745,7 @@ put_bytes(uint8_t **buf, uint64_t *size, uint64_t *cap, uint64_t offset, const u
 		memset(*buf + *size, 0, offset - *size);
 	if (len > 0 && data != NULL)
 		memcpy(*buf + offset, data, len);
-	else
+	else if (len > 0)
 		memset(*buf + offset, 0, len);
 	if (end > *size)
 		*size = end;
@@ -951,7 +951,8 @@ power_failure(Sim *s)
 			apply_op(&s->dur, &s->op[k]);
 	s->n_ops = 0;
 	s->cur.name = grow_array(s->cur.name, &s->cur.cap, s->dur.n, sizeof(Name));
-	memcpy(s->cur.name, s->dur.name, (size_t) s->dur.n * sizeof(Name));
+	if (s->dur.n > 0)
+		memcpy(s->cur.name, s->dur.name, (size_t) s->dur.n * sizeof(Name));
 	s->cur.n = s->dur.n;
 	how = (Survival) sim_random(s, 3);
 	for (Inode *i = s->inodes; i != NULL; i = i->next)
