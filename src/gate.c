@@ -40,6 +40,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "access/clog.h"
+#include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
@@ -82,6 +84,7 @@ static bool clean_exit = false;
 static bool mark_removed = false;
 static emit_log_hook_type prev_emit_log_hook = NULL;
 static void (*core_xlog_redo) (XLogReaderState *record) = NULL;
+static void (*core_clog_redo) (XLogReaderState *record) = NULL;
 
 /* ---- what writers ask ---- */
 
@@ -645,6 +648,54 @@ xlog_redo_wrapper(XLogReaderState *record)
 	core_xlog_redo(record);
 }
 
+/*
+ * The primary forgets transactions when its own files need not ask for them any
+ * more.  Ours are other files, so those that still would are written anew.
+ */
+static void
+resolve_before(TransactionId oldest)
+{
+	LtgSession *s = lightning_session();
+	LtgStoreInfo *info;
+	uint32		n;
+
+	info = lightning_list_stores(s, &n);
+	for (uint32 i = 0; i < n; i++)
+	{
+		LtgCompactResult result;
+		LtgStore   *store;
+		LtgStatus	st;
+
+		if (info[i].min_xid == 0 ||
+			!TransactionIdPrecedes((TransactionId) info[i].min_xid, oldest) ||
+			ltg_store_find(s, &info[i].key, &store) != LTG_OK)
+			continue;
+		while ((st = ltg_compact_store(s, store, &result)) == LTG_BUSY)
+		{
+			/* a worker is at it */
+			HandleStartupProcInterrupts();
+			pg_usleep(10000);
+		}
+		lightning_report(s, st, NULL);
+	}
+	pfree(info);
+}
+
+static void
+clog_redo_wrapper(XLogReaderState *record)
+{
+	if ((XLogRecGetInfo(record) & ~XLR_INFO_MASK) == CLOG_TRUNCATE)
+	{
+		xl_clog_truncate xlrec;
+
+		memcpy(&xlrec, XLogRecGetData(record), sizeof(xlrec));
+		lightning_note_ended_before(xlrec.oldestXact);
+		recovery_flush(record->ReadRecPtr);
+		resolve_before(xlrec.oldestXact);
+	}
+	core_clog_redo(record);
+}
+
 /* ---- what the server says ---- */
 
 /*
@@ -684,6 +735,8 @@ lightning_gate_init(void)
 
 	core_xlog_redo = RmgrTable[RM_XLOG_ID].rm_redo;
 	RmgrTable[RM_XLOG_ID].rm_redo = xlog_redo_wrapper;
+	core_clog_redo = RmgrTable[RM_CLOG_ID].rm_redo;
+	RmgrTable[RM_CLOG_ID].rm_redo = clog_redo_wrapper;
 	prev_emit_log_hook = emit_log_hook;
 	emit_log_hook = watch_messages;
 

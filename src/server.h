@@ -118,6 +118,8 @@ extern void lightning_session_discard(void);
 
 /* ---- xid.c ---- */
 extern void lightning_forget_xid_reference(void);
+/* Replay: no transaction older than this goes on, on no node. */
+extern void lightning_note_ended_before(TransactionId xid);
 
 /* ---- admin.c, stoppoint.c ---- */
 extern LtgStatus lightning_flush_everything(LtgSession *s) LTG_MUST_CHECK;

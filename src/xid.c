@@ -4,7 +4,8 @@
  *
  * The commit log does not say whether a transaction is still running, and in
  * recovery it can't be known: there, a transaction that is neither committed
- * nor explicitly aborted counts as running.  Out of recovery, one that is not
+ * nor explicitly aborted counts as running, unless the primary is known to be
+ * about to forget it.  Out of recovery, one that is not
  * running and not committed has aborted, in a crash at the latest.
  */
 #include "postgres.h"
@@ -89,7 +90,16 @@ lightning_horizon(void)
 	return wide;
 }
 
-/* Recovery: what the commit log says, and no more. */
+/* In recovery: every transaction that precedes it has ended; or invalid. */
+static TransactionId ended_before = InvalidTransactionId;
+
+void
+lightning_note_ended_before(TransactionId xid)
+{
+	ended_before = xid;
+}
+
+/* Recovery: what the commit log says, and little more. */
 static LtgXidStatus
 status_in_recovery(TransactionId xid)
 {
@@ -102,6 +112,8 @@ status_in_recovery(TransactionId xid)
 		case TRANSACTION_STATUS_ABORTED:
 			return LTG_XID_ABORTED;
 		default:
+			if (TransactionIdIsNormal(ended_before) && TransactionIdPrecedes(xid, ended_before))
+				return LTG_XID_ABORTED;	/* in a crash of the primary */
 			/* a subtransaction's parent is just committing, at most */
 			return LTG_XID_IN_PROGRESS;
 	}
