@@ -193,10 +193,11 @@ typedef struct LtgScanOptions
 } LtgScanOptions;
 
 /*
- * A batch: rows copied out of the engine.  Row i by ltg_batch_row; keys and
- * payloads (8-byte aligned) stay valid until the next call on the scan.  In a
- * raw scan each version is a row; versions of a key follow each other newest
- * first, in both directions; a key's versions may be split over batches.
+ * A batch: rows copied out of the engine.  Row i by ltg_batch_row, in any
+ * order; payloads (8-byte aligned) stay valid until the next ltg_scan_next, a
+ * key until the next row is asked for.  In a raw scan each version is a row;
+ * versions of a key follow each other newest first, in both directions, and
+ * are never split over batches (which may then exceed max_rows).
  */
 typedef struct LtgBatch
 {
@@ -206,11 +207,14 @@ typedef struct LtgBatch
 
 extern LtgStatus ltg_scan_open(LtgSession *s, LtgStore *store, const LtgScanOptions *opt,
 							   LtgScan **scan) LTG_MUST_CHECK;
-/* LTG_END when there are no more rows.  Nothing is held between calls. */
+/* LTG_END when there are no more rows.  Nothing is held between calls.
+ * LTG_INTERRUPTED: the host wants to stop in a long stretch without rows; the
+ * scan may go on. */
 extern LtgStatus ltg_scan_next(LtgScan *scan, LtgBatch *batch) LTG_MUST_CHECK;
 extern void ltg_batch_row(LtgScan *scan, uint32_t i, const uint8_t **key,
 						  uint32_t *key_len, LtgVersion *v);
-/* Continue elsewhere: new bounds and direction, same snapshot. */
+/* Continue elsewhere: new bounds and direction; the snapshot stays the one it
+ * was opened with (opt->snap is not looked at). */
 extern LtgStatus ltg_scan_restart(LtgScan *scan, const LtgScanOptions *opt) LTG_MUST_CHECK;
 extern void ltg_scan_close(LtgScan *scan);
 
