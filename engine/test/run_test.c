@@ -205,15 +205,21 @@ check_points(Rig *r, const Model *m, const LtgRunRef *ref)
 	LtgVersion	v;
 	uint32_t	i;
 	uint32_t	j;
+	uint32_t	n = 0;
 
-	for (i = 0; i < m->n; i = j)
+	for (i = 0; i < m->n; i = group_end(m, j - 1))
 	{
 		const ModelEntry *e = &m->e[i];
+
+		/* without a cache each look-up reads its blocks anew: not all keys */
+		j = i + 1;
+		if (n++ % (m->n / 400 + 1) != 0)
+			continue;
 
 		assert_int_equal(ltg_run_get(&r->s, ref, e->key, e->key_len,
 									 ltg_key_hash(e->key, e->key_len), true, &p, &v), LTG_OK);
 		model_compare(&v, &e->v);
-		for (j = i + 1; j < group_end(m, i); j++)
+		for (; j < group_end(m, i); j++)
 		{
 			assert_int_equal(ltg_point_older(&r->s, &p, &v), LTG_OK);
 			model_compare(&v, &m->e[j].v);
@@ -392,7 +398,7 @@ round_trip(KeyForm kf, VersionForm vf, uint32_t n, const LtgRunOptions *opt, uin
 	{
 		assert_int_equal(ltg_run_iter_open(&r.s, &ref, (LtgCacheUse) use, &it), LTG_OK);
 		check_walks(it, &m);
-		check_seeks(&r, it, &m, &ref, kf, seed, 500);
+		check_seeks(&r, it, &m, &ref, kf, seed, opt->block_size > 16384 ? 40 : 200);
 		check_blocks(it, &m);
 		ltg_run_iter_close(it);
 	}
@@ -415,7 +421,7 @@ all_forms(void **state)
 		for (vf = 0; vf < VERSION_FORMS; vf++)
 		{
 			opt.codec = (LtgCodecChoice) ((kf + vf) % 4);
-			round_trip((KeyForm) kf, (VersionForm) vf, 3000, &opt, (uint64_t) (kf * 10 + vf));
+			round_trip((KeyForm) kf, (VersionForm) vf, 2000, &opt, (uint64_t) (kf * 10 + vf));
 		}
 	}
 }
