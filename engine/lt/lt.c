@@ -18,6 +18,7 @@
 
 #define HUGE_PAGE ((size_t) 2 * 1024 * 1024)
 #define DEFAULT_CHUNK_SHIFT 15
+#define SEGMENTS_AT_OPEN_MAX 32
 
 /* ---- text of errors ---- */
 
@@ -404,12 +405,21 @@ static LtgStatus
 start(lt_db *db)
 {
 	LtSession  *ses;
+	LtWalStats	ws;
 	LtgStatus	st;
 
 	LTG_TRY(lt_session_get(db, false, &ses));
 	st = lt_recover(db, ses);
 	if (st == LTG_OK)
 		st = lt_trees_open(db, ses);
+	if (st == LTG_OK)
+	{
+		/* each opening adds a segment; those who never write much or close
+		 * properly must not pile them up */
+		lt_wal_stats(db->wal, &ws);
+		if (ws.segments > SEGMENTS_AT_OPEN_MAX)
+			st = lt_do_checkpoint(db, ses);
+	}
 	(void) lt_session_done(db, ses, st);
 	if (st == LTG_OK)
 	{

@@ -443,6 +443,26 @@ much_data(void **state)
 }
 
 static void
+reopening_piles_nothing_up(void **state)
+{
+	Fixture    *f = *state;
+	lt_stats	s;
+	char		v[16];
+
+	f->opt.fast_close = true;
+	for (int i = 0; i < 100; i++)
+	{
+		snprintf(v, sizeof(v), "%d", i);
+		assert_int_equal(put(f->db, "k", v), LT_OK);
+		reopen(f);
+		expect_in(f->db, NULL, NULL, "k", v);
+	}
+	assert_int_equal(lt_get_stats(f->db, &s), LT_OK);
+	assert_true(s.log_segments <= 34);
+	must_check(f);
+}
+
+static void
 many_aborts_leave_nothing(void **state)
 {
 	Fixture    *f = *state;
@@ -479,6 +499,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(cursors, setup, teardown),
 		cmocka_unit_test_setup_teardown(named_trees, setup, teardown),
 		cmocka_unit_test_setup_teardown(much_data, setup, teardown),
+		cmocka_unit_test_setup_teardown(reopening_piles_nothing_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_aborts_leave_nothing, setup, teardown),
 	};
 
