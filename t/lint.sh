@@ -4,7 +4,8 @@ set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top" || exit 1
 "$top/.ci/deps" clang-tidy cppcheck clang-format universal-ctags >/dev/null || exit 1
-bad=0
+bad=$(mktemp)	# not empty: something was found (pipelines run in subshells)
+trap 'rm -f "$bad"' EXIT
 
 complain() # title, findings on standard input
 {
@@ -12,7 +13,7 @@ complain() # title, findings on standard input
 	found=$(cat)
 	[ -n "$found" ] || return
 	printf '%s:\n%s\n\n' "$1" "$found"
-	bad=1
+	echo 1 >>"$bad"
 }
 
 # ---- layering: dependencies point down only ----
@@ -37,7 +38,8 @@ git grep -nE '\b(TODO|FIXME|XXX|HACK)\b' -- '*.c' '*.h' '*.sql' '*.pl' '*.sh' Ma
 	complain "finish it, or refuse it clearly"
 git ls-files '*.c' '*.h' | while read -r f; do
 	n=$(wc -l <"$f")
-	[ "$n" -le 1000 ] || echo "$f has $n lines"
+	case $f in engine/test/*) limit=1200 ;; *) limit=1000 ;; esac
+	[ "$n" -le $limit ] || echo "$f has $n lines"
 done | complain "files with more than one idea"
 git ls-files '*.c' | while read -r f; do
 	ctags --languages=C --kinds-C=f --fields=+ne -o - "$f" 2>/dev/null
@@ -49,5 +51,5 @@ cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-sup
 	--suppress=missingInclude --suppress=missingIncludeSystem --error-exitcode=0 \
 	$(git ls-files 'engine/*.c' | grep -v '/test/') 2>&1 | grep -E '(error|warning|portability|performance):' | complain cppcheck
 
-[ $bad = 0 ] && echo "lint: nothing to complain about"
-exit $bad
+if [ -s "$bad" ]; then exit 1; fi
+echo "lint: nothing to complain about"

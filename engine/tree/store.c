@@ -233,8 +233,10 @@ ltg_store_alloc(LtgSession *s)
 		for (int i = LTG_STORE_SLAB - 1; i >= 0; i--)
 			ltg_store_unalloc(s, &slab[i]);
 	}
-	st = sh->free_stores;
+	st = sh->free_stores;		/* there is one now */
+	/* cppcheck-suppress nullPointerRedundantCheck */
 	sh->free_stores = st->free_next;
+	/* cppcheck-suppress nullPointerRedundantCheck */
 	st->free_next = NULL;
 	return st;
 }
