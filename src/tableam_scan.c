@@ -313,7 +313,8 @@ lightning_scan_end(TableScanDesc sscan)
 		UnregisterSnapshot(scan->rs.rs_snapshot);
 	if (scan->rs.rs_key != NULL)
 		pfree(scan->rs.rs_key);
-	/* the guard stays registered with its context: leave the memory to it */
+	/* the guard stays registered with its memory context */
+	pfree(scan);
 }
 
 /* ---- sequential ---- */

@@ -357,4 +357,6 @@ lightning_versions_close(LightningVersionScan *scan)
 		ltg_scan_close(scan->guard->scan);
 	scan->guard->scan = NULL;
 	lightning_versions_free(&scan->kv);
+	/* the guard stays registered with its memory context */
+	pfree(scan);
 }
