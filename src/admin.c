@@ -159,13 +159,17 @@ lightning_check_all(PG_FUNCTION_ARGS)
 
 /* ---- acting ---- */
 
-/* Like the engine's own flushing, but to the last byte. */
+/* Like the engine's own flushing, but to the last byte (out of recovery). */
 LtgStatus
 lightning_flush_everything(LtgSession *s)
 {
 	LtgFlushResult result;
 
-	for (;;)
+	/*
+	 * During recovery only replay knows where a generation may end: another
+	 * process might cut it between a record's versions and its end.
+	 */
+	while (!RecoveryInProgress())
 	{
 		LtgStatus	st = ltg_make_room(s, true);
 

@@ -507,7 +507,12 @@ port_wal_flush(LtgPort *port, LtgSeq lsn, LtgError *err)
 		lsn -= SizeOfXLogShortPHD;
 	PG_TRY();
 	{
-		/* during recovery this advances minRecoveryPoint instead */
+		/*
+		 * During recovery this advances minRecoveryPoint instead.  A commit
+		 * that is just being replayed may have been seen already.
+		 */
+		if (RecoveryInProgress())
+			lsn = Max(lsn, GetCurrentReplayRecPtr(NULL));
 		XLogFlush(lsn);
 	}
 	PG_CATCH();

@@ -374,12 +374,22 @@ lightning_create_store(const RelFileNode *node, char persistence, BackendId back
 
 /* ---- dropping ---- */
 
+/* Not the store that was looked at: its number has been used again. */
+static bool
+is_another(LtgSession *s, const LtgStoreKey *key, uint64 id)
+{
+	LtgStore   *store;
+
+	return id != 0 && (ltg_store_find(s, key, &store) != LTG_OK || ltg_store_id(store) != id);
+}
+
 /*
  * Drop a store and log it.  Never throws and never waits for the gate: if it is
  * not up, the sweep after the next start does this.
+ * An id of 0 stands for any.
  */
 static bool
-drop_store(LtgSession *s, const LtgStoreKey *key)
+drop_store(LtgSession *s, const LtgStoreKey *key, uint64 id)
 {
 	LtgStatus	st;
 	LtgStore   *store;
@@ -390,7 +400,7 @@ drop_store(LtgSession *s, const LtgStoreKey *key)
 		return false;
 	}
 	ltg_ddl_pin(s);
-	if (!lightning_gate_is_up())
+	if (!lightning_gate_is_up() || is_another(s, key, id))
 	{
 		ltg_ddl_unpin(s);
 		return false;
@@ -412,7 +422,7 @@ drop_stores(const RelFileNode *rels, int n)
 		LtgStoreKey key;
 
 		lightning_store_key(&rels[i], InvalidBackendId, &key);
-		(void) drop_store(lightning_session(), &key);
+		(void) drop_store(lightning_session(), &key, 0);
 	}
 }
 
@@ -559,7 +569,7 @@ lightning_drop_database_stores(Oid database)
 	for (i = 0; i < n; i++)
 	{
 		if (info[i].key.database == database)
-			(void) drop_store(s, &info[i].key);
+			(void) drop_store(s, &info[i].key, info[i].id);
 	}
 	pfree(info);
 }
@@ -638,16 +648,18 @@ lightning_sweep_orphans(LtgSession *s)
 		if (info[i].key.backend >= 0)
 		{
 			ltg_ddl_pin(s);
-			st = ltg_store_drop(s, &info[i].key, TEMP_DROPPED_AT);
+			if (!is_another(s, &info[i].key, info[i].id))
+				st = ltg_store_drop(s, &info[i].key, TEMP_DROPPED_AT);
 			ltg_ddl_unpin(s);
 		}
 		else if (recovery)
 		{
 			ltg_ddl_pin(s);
-			st = ltg_store_drop(s, &info[i].key, GetXLogReplayRecPtr(NULL));
+			if (!is_another(s, &info[i].key, info[i].id))
+				st = ltg_store_drop(s, &info[i].key, GetXLogReplayRecPtr(NULL));
 			ltg_ddl_unpin(s);
 		}
-		else if (!drop_store(s, &info[i].key))
+		else if (!drop_store(s, &info[i].key, info[i].id))
 			continue;
 		if (st == LTG_OK)
 			dropped++;
