@@ -223,7 +223,6 @@ typedef struct LightningSlot
 	const uint8 *payload;		/* encoded row, 8-byte aligned */
 	uint32		payload_len;
 	uint32		off;			/* deforming progress */
-	bool		slow;
 	TransactionId xmin;			/* system columns; tuple_insert and tuple_update
 								 * set them in slots of this class, so that
 								 * RETURNING can show them */
