@@ -247,6 +247,13 @@ typedef struct LtgCompactResult
 
 /* Do the most urgent compaction, if any is due. */
 extern LtgStatus ltg_compact(LtgSession *s, LtgCompactResult *r) LTG_MUST_CHECK;
+/*
+ * Level-0 runs of the store that has most of them.  Hosts hold back flushes
+ * while it is LTG_BACKLOG_MAX or more and compact instead: then writers wait
+ * for room, rather than readers for ever more runs.
+ */
+#define LTG_BACKLOG_MAX 24
+extern uint32_t ltg_backlog(LtgSession *s);
 /* Merge all runs of one store into its last level (VACUUM). */
 extern LtgStatus ltg_compact_store(LtgSession *s, LtgStore *store, LtgCompactResult *r) LTG_MUST_CHECK;
 /* Settled tombstones with seq <= upto need not be kept any more. */

@@ -276,6 +276,32 @@ failed(LtgSession *s, LtgStatus st, const char *what, pg_atomic_uint64 *counter,
 
 /* ---- the flusher ---- */
 
+/*
+ * Before another flush: if some table has too many runs waiting to be merged,
+ * help merging.  Writers wait for room meanwhile, so readers never have to
+ * look through an unbounded number of runs.  Gives up after a while: a merge
+ * that can't be done (or another worker's that takes long) must not stop
+ * flushing for good.
+ */
+static void
+limit_backlog(LtgSession *s)
+{
+	int			rounds = 0;
+
+	while (!ShutdownRequestPending && ltg_backlog(s) >= LTG_BACKLOG_MAX && rounds < 200)
+	{
+		LtgCompactResult result;
+		LtgStatus	st = ltg_compact(s, &result);
+
+		ltg_clear_error(s);
+		set_latch_of(&lightning_shared->compactor_latch);
+		if (st == LTG_OK && result.compacted)
+			continue;
+		(void) nap(20);
+		rounds++;
+	}
+}
+
 /* Flush all that waits; returns the time to wait before trying again. */
 static long
 flush_waiting(LtgSession *s, long backoff)
@@ -283,8 +309,10 @@ flush_waiting(LtgSession *s, long backoff)
 	while (ltg_flush_needed(s) && !ShutdownRequestPending)
 	{
 		LtgFlushResult result;
-		LtgStatus	st = ltg_flush(s, &result);
+		LtgStatus	st;
 
+		limit_backlog(s);
+		st = ltg_flush(s, &result);
 		if (st == LTG_INTERRUPTED || st == LTG_BUSY)
 		{
 			ltg_clear_error(s);

@@ -72,6 +72,16 @@ flush_step(lt_db *db, LtSession *ses, bool *more)
 
 	if (!ltg_flush_needed(ses->s))
 		return LTG_OK;
+	/* merging comes first when it is far behind; its errors are its own */
+	while (ltg_backlog(ses->s) >= LTG_BACKLOG_MAX)
+	{
+		LtgCompactResult c = {0};
+
+		st = ltg_compact(ses->s, &c);
+		ltg_clear_error(ses->s);
+		if (st != LTG_OK || !c.compacted)
+			break;
+	}
 	st = ltg_flush(ses->s, &r);
 	if (st != LTG_OK)
 		lt_keep_error(db, st, &ses->s->err);

@@ -386,3 +386,27 @@ ltg_compact_store(LtgSession *s, LtgStore *store, LtgCompactResult *r)
 {
 	return compact(s, store, r);
 }
+
+/* ---- how far behind ---- */
+
+static bool
+note_backlog(void *arg, LtgStore *store)
+{
+	uint32_t   *most = arg;
+	const LtgRunSet *rs = atomic_load_explicit(&store->runs, memory_order_acquire);
+
+	if (rs != NULL && rs->level_start[1] > *most)
+		*most = rs->level_start[1];
+	return true;
+}
+
+uint32_t
+ltg_backlog(LtgSession *s)
+{
+	uint32_t	most = 0;
+
+	ltg_epoch_enter(s);
+	ltg_each_store(s, note_backlog, &most);
+	ltg_epoch_leave(s);
+	return most;
+}
