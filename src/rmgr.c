@@ -566,19 +566,28 @@ redo_store(LtgSession *s, Reading *r)
  * index entries go when the primary removes them.
  */
 static void
-redo_removed(Reading *r)
+redo_removed(LtgSession *s, Reading *r)
 {
 	TransactionId newest = (TransactionId) read_varint(r);
+	LtgSeq		graves_upto = read_varint(r);
+	LtgStore   *store;
 	RelFileNode node;
 
 	if (r->bad)
 		damaged_record(r);
-	if (!InHotStandby)
+	if (TransactionIdIsNormal(newest) && InHotStandby)
+	{
+		node.spcNode = r->key.space;
+		node.dbNode = r->key.database;
+		node.relNode = r->key.relation;
+		ResolveRecoveryConflictWithSnapshot(newest, node);
+	}
+	/* the number may mean another store if ours is from a later time */
+	if (graves_upto == 0 || r->lsn <= ltg_durable(s))
 		return;
-	node.spcNode = r->key.space;
-	node.dbNode = r->key.database;
-	node.relNode = r->key.relation;
-	ResolveRecoveryConflictWithSnapshot(newest, node);
+	store = find_store(s, r);
+	if (store != NULL)
+		ltg_store_clear_graves(s, store, graves_upto);
 }
 
 static void
@@ -594,7 +603,7 @@ redo_one(XLogReaderState *record)
 		damaged_record(&r);
 	if (r.info == XLOG_LIGHTNING_REMOVED)
 	{
-		redo_removed(&r);
+		redo_removed(s, &r);
 		return;
 	}
 	if (record->EndRecPtr <= ltg_durable(s))
@@ -751,7 +760,10 @@ lightning_desc(StringInfo buf, XLogReaderState *record)
 	if (r.info == XLOG_LIGHTNING_CREATE_STORE || r.info == XLOG_LIGHTNING_TRUNCATE_STORE)
 		appendStringInfo(buf, " flags 0x%02X", (unsigned) read_varint(&r));
 	else if (r.info == XLOG_LIGHTNING_REMOVED)
+	{
 		appendStringInfo(buf, " newest %u", (TransactionId) read_varint(&r));
+		appendStringInfo(buf, " graves up to " UINT64_FORMAT, (uint64) read_varint(&r));
+	}
 	else if (r.info != XLOG_LIGHTNING_DROP_STORE)
 		desc_rows(buf, &r);
 	if (r.bad)

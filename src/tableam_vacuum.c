@@ -96,8 +96,8 @@ clean_indexes(Vacuum *vac)
 {
 	if (vac->dead->num_items == 0)
 		return;
-	if (vac->nindexes > 0 && RelationNeedsWAL(vac->rel))
-		lightning_log_removed(vac->rel, vac->newest_removed);
+	if (vac->nindexes > 0 && lightning_rel(vac->rel)->logged)
+		lightning_log_removed(vac->rel, vac->newest_removed, 0);
 	pgstat_progress_update_param(PROGRESS_VACUUM_PHASE, PROGRESS_VACUUM_PHASE_VACUUM_INDEX);
 	for (int i = 0; i < vac->nindexes; i++)
 	{

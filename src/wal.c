@@ -221,16 +221,17 @@ lightning_log_truncate_store(const LtgStoreKey *key, uint32 flags)
 }
 
 void
-lightning_log_removed(Relation rel, TransactionId newest)
+lightning_log_removed(Relation rel, TransactionId newest, LtgSeq graves_upto)
 {
 	LtgStoreKey key;
 	LightningRecord rec;
 
-	if (!TransactionIdIsNormal(newest))
+	if (!TransactionIdIsNormal(newest) && graves_upto == 0)
 		return;
 	lightning_store_key(&rel->rd_node, rel->rd_backend, &key);
 	lightning_record_start(&rec, XLOG_LIGHTNING_REMOVED, 0, &key);
 	lightning_record_varint(&rec, newest);
+	lightning_record_varint(&rec, graves_upto);
 	(void) insert_record(&rec);
 }
 

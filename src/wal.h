@@ -26,9 +26,11 @@
  *	 CREATE_STORE	 store flags; stamp = end of the record
  *	 DROP_STORE		 nothing
  *	 TRUNCATE_STORE	 store flags; empties, new stamp = end of the record
- *	 REMOVED		 VACUUM is about to remove index entries of rows that were
- *					 deleted by transactions up to this xid: snapshots on a
- *					 standby that may see them have to end
+ *	 REMOVED		 xid: VACUUM is about to remove index entries of rows that
+ *					 were deleted by transactions up to it, so snapshots on a
+ *					 standby that may see them have to end; then a sequence
+ *					 number, up to which tombstones need not be kept any more
+ *					 (0 for either: nothing of the kind)
  *	 RAW			 versions with writers of their own (CLUSTER): n, then for
  *					 each rowid, kind|state, tag, flags, xid, aux, length,
  *					 payload
@@ -85,8 +87,8 @@ extern LtgSeq lightning_log_create_store(const LtgStoreKey *key, uint32 flags);
 extern LtgSeq lightning_log_drop_store(const LtgStoreKey *key);
 extern LtgSeq lightning_log_truncate_store(const LtgStoreKey *key, uint32 flags);
 
-/* newest: of the transactions that deleted the rows; see REMOVED. */
-extern void lightning_log_removed(Relation rel, TransactionId newest);
+/* See REMOVED. */
+extern void lightning_log_removed(Relation rel, TransactionId newest, LtgSeq graves_upto);
 
 /*
  * Write versions as they are, with their own writers' ids and fates (CLUSTER,
