@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('prepared', conf => "autovacuum = off\nlock_timeout = 300ms\n");
+my $node = new_node('prepared', streaming => 1, conf => "autovacuum = off\nlock_timeout = 300ms\n");
 $node->start;
 $node->safe_psql('postgres', <<SQL);
 CREATE EXTENSION lightning;
@@ -51,5 +51,19 @@ is($node->safe_psql('postgres', 'SELECT * FROM child ORDER BY 1'), "1\n2", 'its 
 $node->safe_psql('postgres', 'UPDATE parent SET v = 0 WHERE id = 4; DELETE FROM parent WHERE id > 2');
 my ($rc, $out, $err) = $node->psql('postgres', 'DELETE FROM parent');
 like($err, qr/foreign key constraint/, 'the constraint held');
-$node->stop;
+
+# a standby that takes over
+$node->backup('b');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'b', has_streaming => 1);
+$standby->start;
+$node->safe_psql('postgres', "INSERT INTO parent VALUES (5, 5); BEGIN; INSERT INTO child VALUES (5); PREPARE TRANSACTION 'q'");
+$node->wait_for_catchup($standby);
+$node->stop('immediate');
+$standby->promote;
+($rc, $out, $err) = $standby->psql('postgres', 'DELETE FROM parent WHERE id = 5');
+like($err, qr/lock timeout/, 'after a promotion: the row is locked');
+$standby->safe_psql('postgres', "ROLLBACK PREPARED 'q'; DELETE FROM parent WHERE id = 5");
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM parent'), 2, 'and no more after a rollback');
+$standby->stop;
 done_testing();
