@@ -384,7 +384,11 @@ vacuum_table(Vacuum *vac, const LtgStoreInfo *info)
 	scan_table(vac, ltg_store_next_rowid(store));
 	/* with entries left in indexes, graves have to stay */
 	if (vac->nindexes == 0 || vac->clean_indexes)
+	{
+		if (lightning_rel(vac->rel)->logged && vac->graves_upto > vac->graves_cleared)
+			lightning_log_removed(vac->rel, InvalidTransactionId, vac->graves_upto);
 		ltg_store_clear_graves(lightning_session(), store, vac->graves_upto);
+	}
 	pfree(vac->dead);
 }
 
