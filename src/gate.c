@@ -707,7 +707,8 @@ static void
 watch_messages(ErrorData *edata)
 {
 	/* after a crash right behind a checkpoint, rm_cleanup is not called */
-	if (edata->message_id != NULL && AmStartupProcess() && lightning_preloaded() &&
+	if (edata->message_id != NULL && (AmStartupProcess() || !IsUnderPostmaster) &&
+		lightning_preloaded() &&
 		strcmp(edata->message_id, "redo is not required") == 0)
 		mark_recovery_end();
 

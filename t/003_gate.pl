@@ -114,6 +114,18 @@ $node->start;
 add_rows(10);
 expect_rows('a server without a gate leaves nothing that stops the next start');
 
+# ---- single-user mode, which has no gate, when there is nothing to replay ----
+$node->stop('fast');
+$node->start;
+kill_server($node);
+for (1, 2)
+{
+	my $sql = "SELECT 1;\n";
+	IPC::Run::run([ 'postgres', '--single', '-D', $node->data_dir, 'postgres' ], '<', \$sql, '>', \my $out, '2>', \my $err);
+}
+$node->start;
+expect_rows('single-user mode after a crash loses nothing');
+
 # ---- the hammer: checkpoints back to back beside writers ----
 setup_load($node, 100);
 for my $cycle (1 .. 3)
