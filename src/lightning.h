@@ -112,7 +112,7 @@ extern uint64 lightning_take_rowids(Relation rel, uint32 n);	/* consecutive */
  */
 extern void lightning_create_store(const RelFileNode *node, char persistence, BackendId backend);
 
-/* ---- row ids and TIDs (PG-FACTS T1, T2) ----
+/* ---- row ids and TIDs ----
  * rowid: 40 bits = block << 8 | (offset - 1).  The executor's TIDs carry the
  * version's tag in the high bits of the offset; index entries hold tag 0. */
 #define LIGHTNING_ROWID_MAX ((UINT64CONST(0xFFFFFFFE) << 8) | 255)
@@ -172,7 +172,7 @@ extern LtgXid lightning_widen_xid(TransactionId xid);
 /* My current (sub)transaction's id, assigned if need be. */
 extern LtgXid lightning_my_xid(void);
 extern LtgXid lightning_horizon(void);
-/* In recovery "not known" is in progress, see PG-FACTS. May ereport. */
+/* In recovery "not known" is in progress. May ereport. */
 extern LtgXidStatus lightning_xid_status(LtgXid xid);
 
 #define LIGHTNING_KNOWN_XIDS 8
