@@ -121,7 +121,7 @@ lightning_define_gucs(void)
 							 "Compresses log records of many rows with the specified method.",
 							 NULL,
 							 &lightning_wal_compression,
-							 LIGHTNING_WAL_LZ4, wal_compression_options,
+							 LIGHTNING_WAL_ZSTD, wal_compression_options,
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("lightning");
