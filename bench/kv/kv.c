@@ -566,6 +566,9 @@ main(int argc, char **argv)
 		   (unsigned long long) n_keys, KEY_LEN, VALUE_LEN, (unsigned long long) memory_mb, children[0].engine->name);
 	measure(FILL, 1, 1, n_keys);
 	settle(n_keys * (KEY_LEN + VALUE_LEN));
+	/* what was just written is in the page cache but not in block caches */
+	for (int e = 0; e < n_children; e++)
+		ask(&children[e], GET_UNIFORM, MAX_ROUNDS, 1, n_keys / 10);
 	for (int t = 1; t <= threads; t += threads > 1 ? threads - 1 : 1)
 	{
 		measure(GET_UNIFORM, t, rounds, n_ops);
