@@ -42,12 +42,12 @@ ltg_run_tmp_name(char *buf, LtgFileId id)
 }
 
 bool
-ltg_parse_run_name(const char *name, LtgFileId *id, bool *is_tmp)
+ltg_parse_name(const char *name, const char *suffix, uint64_t *number, bool *is_tmp)
 {
 	uint64_t	v = 0;
-	int			i;
+	size_t		len = strlen(suffix);
 
-	for (i = 0; i < 16; i++)
+	for (int i = 0; i < 16; i++)
 	{
 		char		c = name[i];
 
@@ -58,14 +58,17 @@ ltg_parse_run_name(const char *name, LtgFileId *id, bool *is_tmp)
 		else
 			return false;
 	}
-	if (strcmp(name + 16, ".run") == 0)
-		*is_tmp = false;
-	else if (strcmp(name + 16, ".run.tmp") == 0)
-		*is_tmp = true;
-	else
+	if (strncmp(name + 16, suffix, len) != 0)
 		return false;
-	*id = v;
-	return true;
+	*is_tmp = strcmp(name + 16 + len, ".tmp") == 0;
+	*number = v;
+	return *is_tmp || name[16 + len] == '\0';
+}
+
+bool
+ltg_parse_run_name(const char *name, LtgFileId *id, bool *is_tmp)
+{
+	return ltg_parse_name(name, ".run", id, is_tmp);
 }
 
 LtgStatus

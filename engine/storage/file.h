@@ -16,6 +16,8 @@
 extern void ltg_run_name(char *buf, LtgFileId id);	/* buf[LTG_NAME_MAX] */
 extern void ltg_run_tmp_name(char *buf, LtgFileId id);
 extern bool ltg_parse_run_name(const char *name, LtgFileId *id, bool *is_tmp);
+/* Is name 16 hexadecimal digits, then suffix, then perhaps ".tmp"? */
+extern bool ltg_parse_name(const char *name, const char *suffix, uint64_t *number, bool *is_tmp);
 
 extern LtgStatus ltg_file_cache_create(LtgSession *s) LTG_MUST_CHECK;
 extern void ltg_file_cache_destroy(LtgSession *s);

@@ -39,27 +39,7 @@ ltg_manifest_tmp_name(char *buf, uint64_t number)
 bool
 ltg_parse_manifest_name(const char *name, uint64_t *number, bool *is_tmp)
 {
-	uint64_t	v = 0;
-
-	for (int i = 0; i < 16; i++)
-	{
-		char		c = name[i];
-
-		if (c >= '0' && c <= '9')
-			v = v << 4 | (uint64_t) (c - '0');
-		else if (c >= 'a' && c <= 'f')
-			v = v << 4 | (uint64_t) (c - 'a' + 10);
-		else
-			return false;
-	}
-	if (strcmp(name + 16, ".manifest") == 0)
-		*is_tmp = false;
-	else if (strcmp(name + 16, ".manifest.tmp") == 0)
-		*is_tmp = true;
-	else
-		return false;
-	*number = v;
-	return true;
+	return ltg_parse_name(name, ".manifest", number, is_tmp);
 }
 
 /* An error that names the manifest. */
