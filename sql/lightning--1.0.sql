@@ -105,6 +105,32 @@ CREATE VIEW @extschema@.pg_stat_lightning_runs AS
 	 AND a.amname OPERATOR(pg_catalog.=) 'lightning'
 	LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace;
 
+-- Settings
+
+CREATE FUNCTION @extschema@.lightning_presets(OUT preset text, OUT name text, OUT value text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'lightning_presets' LANGUAGE C STRICT STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.lightning_presets()
+IS 'defaults that differ from those of the preset "balanced"';
+
+CREATE VIEW @extschema@.lightning_settings AS
+	SELECT s.name, s.setting, s.unit,
+		   CASE WHEN s.source OPERATOR(pg_catalog.<>) 'default' THEN 'explicit'
+				WHEN p.name IS NOT NULL THEN 'preset'
+				ELSE 'default' END AS source,
+		   pg_catalog.current_setting('lightning.preset') AS preset,
+		   p.value AS preset_value, s.boot_val AS default_setting,
+		   s.source AS set_by, s.sourcefile, s.sourceline, s.context,
+		   s.pending_restart, s.short_desc
+	FROM pg_catalog.pg_settings s
+	LEFT JOIN @extschema@.lightning_presets() p
+	  ON p.name OPERATOR(pg_catalog.=) s.name
+	 AND p.preset OPERATOR(pg_catalog.=) pg_catalog.current_setting('lightning.preset')
+	WHERE pg_catalog.starts_with(s.name, 'lightning.');
+COMMENT ON VIEW @extschema@.lightning_settings
+IS 'settings in effect, and whether they were set, come from lightning.preset, or are defaults';
+GRANT SELECT ON @extschema@.lightning_settings TO PUBLIC;
+
 -- For tests
 
 CREATE FUNCTION @extschema@.lightning_stop_point_set(name text) RETURNS void

@@ -2,7 +2,8 @@
  * guc.c
  *	  Settings.
  *
- * Everything that sizes shared memory is fixed at server start.
+ * Everything that sizes shared memory is fixed at server start.  Defaults depend
+ * on lightning.preset (preset.c).
  */
 #include "postgres.h"
 
@@ -18,6 +19,7 @@ int			lightning_cache_size;
 int			lightning_metadata_size;
 int			lightning_row_lock_size;
 int			lightning_block_size;
+int			lightning_filter_bits;
 int			lightning_zstd_level;
 int			lightning_compaction_trigger;
 int			lightning_compaction_workers;
@@ -39,35 +41,35 @@ define_memory_gucs(void)
 							"Size of one arena of the memtable.",
 							"New rows gather in an arena of shared memory before they are written to files.",
 							&lightning_memtable_size,
-							32 * 1024, 1024, 32 * 1024 * 1024,
+							lightning_default_int("memtable_size", 32 * 1024, GUC_UNIT_KB), 1024, 32 * 1024 * 1024,
 							PGC_POSTMASTER, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.memtable_count",
 							"Number of arenas of the memtable.",
 							"While full arenas are being written to files, new rows go to the others.",
 							&lightning_memtable_count,
-							4, 2, 16,
+							lightning_default_int("memtable_count", 4, 0), 2, 16,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.cache_size",
 							"Size of the cache of decompressed blocks.",
 							NULL,
 							&lightning_cache_size,
-							128 * 1024, 1024, INT_MAX,
+							lightning_default_int("cache_size", 128 * 1024, GUC_UNIT_KB), 1024, INT_MAX,
 							PGC_POSTMASTER, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.metadata_size",
 							"Size of the shared memory that describes tables and their files.",
 							NULL,
 							&lightning_metadata_size,
-							64 * 1024, 4 * 1024, INT_MAX,
+							lightning_default_int("metadata_size", 64 * 1024, GUC_UNIT_KB), 4 * 1024, INT_MAX,
 							PGC_POSTMASTER, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.row_lock_size",
 							"Size of the shared table of row locks.",
 							NULL,
 							&lightning_row_lock_size,
-							16 * 1024, 256, INT_MAX,
+							lightning_default_int("row_lock_size", 16 * 1024, GUC_UNIT_KB), 256, INT_MAX,
 							PGC_POSTMASTER, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 }
@@ -79,28 +81,35 @@ define_file_gucs(void)
 							"Size of a data block before compression.",
 							"Applies to files written from now on.",
 							&lightning_block_size,
-							16, 4, 128,
+							lightning_default_int("block_size", 16, GUC_UNIT_KB), 4, 128,
 							PGC_POSTMASTER, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.filter_bits",
+							"Bits per key of the filters that tell which files may contain a key.",
+							"Applies to files written from now on.",
+							&lightning_filter_bits,
+							lightning_default_int("filter_bits", 10, 0), 2, 24,
+							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.zstd_level",
 							"Compression level for the blocks of the last level.",
 							NULL,
 							&lightning_zstd_level,
-							3, 1, 19,
+							lightning_default_int("zstd_level", 3, 0), 1, 19,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.compaction_trigger",
 							"Number of level-0 runs of a table that starts a compaction.",
 							NULL,
 							&lightning_compaction_trigger,
-							4, 2, 64,
+							lightning_default_int("compaction_trigger", 4, 0), 2, 64,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.compaction_workers",
 							"Number of background processes that compact tables.",
 							NULL,
 							&lightning_compaction_workers,
-							1, 1, 16,
+							lightning_default_int("compaction_workers", 1, 0), 1, 16,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 }
@@ -108,20 +117,23 @@ define_file_gucs(void)
 void
 lightning_define_gucs(void)
 {
+	lightning_define_preset();	/* first: the others' defaults depend on it */
 	define_memory_gucs();
 	define_file_gucs();
 	DefineCustomBoolVariable("lightning.inplace_update",
 							 "Lets an updated row keep its place when no indexed column has changed.",
 							 "Off, every update moves its row, as it does in a heap without free space.",
 							 &lightning_inplace_update,
-							 true,
+							 lightning_default_bool("inplace_update", true),
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	DefineCustomEnumVariable("lightning.wal_compression",
 							 "Compresses log records of many rows with the specified method.",
 							 NULL,
 							 &lightning_wal_compression,
-							 LIGHTNING_WAL_ZSTD, wal_compression_options,
+							 lightning_default_enum("wal_compression", LIGHTNING_WAL_ZSTD,
+													wal_compression_options),
+							 wal_compression_options,
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("lightning");

@@ -29,6 +29,7 @@ extern int	lightning_row_lock_size;	/* kB */
 extern int	lightning_compaction_workers;
 extern bool lightning_inplace_update;
 extern int	lightning_block_size;		/* kB, raw bytes of a data block */
+extern int	lightning_filter_bits;
 extern int	lightning_zstd_level;
 extern int	lightning_compaction_trigger;
 typedef enum LightningWalCompression
@@ -39,6 +40,17 @@ typedef enum LightningWalCompression
 } LightningWalCompression;
 extern int	lightning_wal_compression;	/* for multi-row records */
 extern void lightning_define_gucs(void);
+
+/* ---- preset.c ---- */
+struct config_enum_entry;
+extern void lightning_define_preset(void);
+/* The default of lightning.<setting>: the preset's, or the one given. */
+extern int	lightning_default_int(const char *setting, int balanced, int flags);
+extern bool lightning_default_bool(const char *setting, bool balanced);
+extern int	lightning_default_enum(const char *setting, int balanced,
+								   const struct config_enum_entry *options);
+/* At server start: warns when the server's settings contradict the preset. */
+extern void lightning_preset_check(void);
 
 /* ---- shmem.c ---- */
 extern void lightning_shmem_init(void);	/* installs hooks; from _PG_init */

@@ -59,6 +59,7 @@ fill_config(LtgConfig *c)
 	/* the postmaster's own, while it loads, is one of the spare ones */
 	c->max_sessions = (uint32_t) (MaxBackends + NUM_AUXILIARY_PROCS + 8);
 	c->block_size = (uint32_t) lightning_block_size * 1024;
+	c->filter_bits_per_key = (uint32_t) lightning_filter_bits;
 	c->l0_compact_trigger = (uint32_t) lightning_compaction_trigger;
 	c->zstd_level = lightning_zstd_level;
 }
@@ -303,6 +304,7 @@ lightning_shmem_startup(void)
 				 errhint("Check lightning.memtable_size, lightning.cache_size and lightning.metadata_size.")));
 	LWLockRelease(AddinShmemInitLock);
 
+	lightning_preset_check();
 	load();
 }
 
