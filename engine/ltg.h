@@ -100,6 +100,7 @@ typedef struct LtgStoreInfo
 	uint64_t	disk_bytes, raw_bytes;
 	LtgXid		min_xid;		/* oldest not settled in files, 0 = none */
 	uint64_t	memtable_keys;	/* in all generations */
+	uint64_t	memtable_bytes; /* keys and payloads of their versions */
 	LtgSeq		graves_cleared;	/* tombstones up to here are not kept */
 } LtgStoreInfo;
 extern uint32_t ltg_store_list(LtgSession *s, LtgStoreInfo *info, uint32_t max);

@@ -38,6 +38,22 @@ AS 'MODULE_PATHNAME', 'lightning_relation_bytes' LANGUAGE C STRICT VOLATILE PARA
 COMMENT ON FUNCTION @extschema@.lightning_relation_size(regclass)
 IS 'bytes that a lightning table takes in files';
 
+-- PostgreSQL's size functions, counting lightning's files as well: calls of
+-- pg_relation_size() and so on end here.
+
+CREATE FUNCTION @extschema@.lightning_pg_relation_size("table" regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'lightning_pg_relation_size' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+CREATE FUNCTION @extschema@.lightning_pg_relation_size("table" regclass, fork text) RETURNS bigint
+AS 'MODULE_PATHNAME', 'lightning_pg_relation_size' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+CREATE FUNCTION @extschema@.lightning_pg_table_size("table" regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'lightning_pg_table_size' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+CREATE FUNCTION @extschema@.lightning_pg_total_relation_size("table" regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'lightning_pg_total_relation_size' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+CREATE FUNCTION @extschema@.lightning_pg_database_size(oid) RETURNS bigint
+AS 'MODULE_PATHNAME', 'lightning_pg_database_size_oid' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+CREATE FUNCTION @extschema@.lightning_pg_database_size(name) RETURNS bigint
+AS 'MODULE_PATHNAME', 'lightning_pg_database_size_name' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
 -- Statistics
 
 CREATE FUNCTION @extschema@.lightning_gate_state() RETURNS text

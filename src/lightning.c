@@ -30,4 +30,5 @@ _PG_init(void)
 	lightning_gate_init();
 	lightning_register_workers();
 	lightning_install_hooks();
+	lightning_install_size_hooks();
 }

@@ -97,6 +97,17 @@ extern void lightning_recovery_applied(XLogRecPtr lsn);
 /* rmgr.c: PANIC if an update that could not be replayed has committed. */
 extern void lightning_recovery_check_left_out(void);
 
+/* ---- size.c ---- */
+extern void lightning_install_size_hooks(void);	/* from _PG_init */
+/* Add the blocks read since the last call to the statistics of the query and
+ * the table. */
+extern void lightning_count_blocks(LtgSession *s, Relation rel);
+#define lightning_blocks_done(s, rel) \
+	do { \
+		if ((s)->blocks_hit != 0 || (s)->blocks_read != 0) \
+			lightning_count_blocks((s), (rel)); \
+	} while (0)
+
 /* ---- relation.c: relation -> store ---- */
 typedef struct LightningRel
 {

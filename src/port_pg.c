@@ -22,7 +22,10 @@
 #include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
 #include "common/file_perm.h"
+#include "executor/instrument.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
 #include "storage/fd.h"
 #include "storage/proc.h"
 #include "storage/procsignal.h"
@@ -209,10 +212,15 @@ port_file_read(LtgPort *port, LtgFile *file, void *buf, size_t len, uint64_t off
 			   size_t *nread, LtgError *err)
 {
 	size_t		done = 0;
+	bool		timed = track_io_timing && file->vfd >= 0;
+	instr_time	started,
+				now;
 
 	*nread = 0;
 	if (fault(LIGHTNING_FAULT_READ))
 		return file_failure(err, file->name, offset, errno, "could not read file");
+	if (timed)
+		INSTR_TIME_SET_CURRENT(started);
 	while (done < len)
 	{
 		size_t		want = Min(len - done, (size_t) 1 << 30);
@@ -231,6 +239,13 @@ port_file_read(LtgPort *port, LtgFile *file, void *buf, size_t len, uint64_t off
 		if (n == 0)
 			break;
 		done += (size_t) n;
+	}
+	if (timed)
+	{
+		INSTR_TIME_SET_CURRENT(now);
+		INSTR_TIME_SUBTRACT(now, started);
+		pgstat_count_buffer_read_time(INSTR_TIME_GET_MICROSEC(now));
+		INSTR_TIME_ADD(pgBufferUsage.blk_read_time, now);
 	}
 	*nread = done;
 	return LTG_OK;

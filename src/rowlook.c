@@ -184,6 +184,7 @@ lightning_look(LtgSession *s, Relation rel, LtgStore *store, LightningRowLook *l
 	lightning_rowid_key(look->key, look->rowid);
 
 	st = ltg_versions(s, store, look->key, LIGHTNING_KEY_LEN, look_fn, look);
+	lightning_blocks_done(s, rel);
 	if (look->error != NULL)
 		ReThrowError(look->error);
 	if (look->no_memory)
@@ -233,6 +234,7 @@ lightning_next_tag(LtgSession *s, Relation rel, LtgStore *store,
 	look->horizon = lightning_horizon();
 	look->error = NULL;
 	st = ltg_versions(s, store, look->key, LIGHTNING_KEY_LEN, half_fn, look);
+	lightning_blocks_done(s, rel);
 	if (look->error != NULL)
 		ReThrowError(look->error);
 	lightning_report(s, st, rel);

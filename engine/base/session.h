@@ -33,6 +33,8 @@ typedef struct LtgSession
 	void	   *block_ctx;		/* storage/blockio.h: buffers and codec contexts */
 	void	   *write_ctx;		/* state between reserve and apply */
 	void	   *read_ctx;		/* tree/hint.h: where the last look-ups ended */
+	uint64_t	blocks_hit;		/* blocks of runs found in the cache; */
+	uint64_t	blocks_read;	/* read from files.  The host may reset them. */
 } LtgSession;
 
 /*

@@ -268,6 +268,7 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 			LTG_TRY(peek(s, at, owned, data, len));
 		if (LTG_LIKELY(*data != NULL))
 		{
+			s->blocks_hit++;
 			/* the header's second line and what follows it, while the first
 			 * is awaited */
 			__builtin_prefetch(*data + LTG_CACHE_LINE);
@@ -283,6 +284,7 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 	c = block_ctx(s);
 	if (c == NULL)
 		return LTG_NOMEM;
+	s->blocks_read++;
 	return load(s, c, at, type, s->cache != NULL && use == LTG_CACHE_NORMAL,
 				owned, data, len);
 }

@@ -224,11 +224,12 @@ compare_store(LtgGeneration *g, Put **sorted, uint32_t n, uint32_t *i)
 }
 
 static void
-count_stores(void *arg, uint64_t store_id, uint64_t nodes)
+count_stores(void *arg, uint64_t store_id, uint64_t nodes, uint64_t bytes)
 {
 	uint64_t   *total = arg;
 
 	assert_true(store_id % 1000003 == 0);
+	assert_true(bytes >= nodes);
 	*total += nodes;
 }
 

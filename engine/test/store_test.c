@@ -212,11 +212,13 @@ test_list_and_info(void **state)
 	{
 		assert_true(info[i].id > info[i - 1].id);
 		assert_int_equal(info[i].memtable_keys, i < 19 ? i + 1 : 0);
+		assert_true(info[i].memtable_bytes >= info[i].memtable_keys);
 		assert_int_equal(info[i].runs, 0);
 	}
 	assert_int_equal(core_flush(&rig), LTG_OK);
 	ltg_store_info(rig.s, core_store(&rig, 7, 0), &info[0]);
 	assert_int_equal(info[0].memtable_keys, 0);
+	assert_int_equal(info[0].memtable_bytes, 0);
 	assert_int_equal(info[0].runs, 1);
 	assert_int_equal(info[0].l0_runs, 1);
 	assert_int_equal(info[0].entries, 7);

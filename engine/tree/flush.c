@@ -54,11 +54,12 @@ typedef struct Flush
 /* ---- which stores ---- */
 
 static void
-collect_store(void *arg, uint64_t store_id, uint64_t nodes)
+collect_store(void *arg, uint64_t store_id, uint64_t nodes, uint64_t bytes)
 {
 	Flush	   *f = arg;
 	LtgPort    *port = f->s->port;
 
+	(void) bytes;
 	if (f->n_stores == f->cap_stores)
 	{
 		uint32_t	cap = f->cap_stores == 0 ? 64 : f->cap_stores * 2;

@@ -243,6 +243,7 @@ list_push(LtgGeneration *g, uint64_t store_id, uint64_t at)
 		atomic_init(&l->tail[i], 0);
 	}
 	atomic_init(&l->nodes, 0);
+	atomic_init(&l->bytes, 0);
 	atomic_init(&l->max_seq, 0);
 	atomic_init(&l->min_seq, UINT64_MAX);
 	for (;;)
@@ -284,6 +285,12 @@ uint64_t
 ltg_mem_list_nodes(const LtgMemList *l)
 {
 	return atomic_load_explicit(&l->nodes, memory_order_relaxed);
+}
+
+uint64_t
+ltg_mem_list_bytes(const LtgMemList *l)
+{
+	return atomic_load_explicit(&l->bytes, memory_order_relaxed);
 }
 
 void
@@ -626,6 +633,7 @@ ltg_mem_insert(LtgGeneration *g, uint64_t store_id, const uint8_t *key,
 	}
 	LTG_ASSERT(*cursor <= g->limit);
 	list_note_seq(l, v->seq);
+	atomic_fetch_add_explicit(&l->bytes, key_len + v->payload_len, memory_order_relaxed);
 	return mv;
 }
 

@@ -72,6 +72,7 @@ extern void ltg_mem_prefetch(const LtgGeneration *g, uint64_t store_id, uint64_t
 /* NULL when this generation has nothing of the store: one probe. */
 extern LtgMemList *ltg_gen_list(LtgGeneration *g, uint64_t store_id);
 extern uint64_t ltg_mem_list_nodes(const LtgMemList *l);	/* keys in it */
+extern uint64_t ltg_mem_list_bytes(const LtgMemList *l);	/* keys and payloads */
 /* Smallest and largest seq applied to the list; 0, 0 when it is empty. */
 extern void ltg_mem_list_seq_range(const LtgMemList *l, LtgSeq *min, LtgSeq *max);
 /* Point look-up through the hash index. */
@@ -94,7 +95,7 @@ extern LtgMemNode *ltg_mem_next(LtgGeneration *g, LtgMemNode *n);
 extern LtgMemNode *ltg_mem_prev(LtgGeneration *g, LtgMemList *l, LtgMemNode *n);
 
 /* Stores present, for flush: calls fn for each in no particular order. */
-typedef void (*LtgStoreFn) (void *arg, uint64_t store_id, uint64_t nodes);
+typedef void (*LtgStoreFn) (void *arg, uint64_t store_id, uint64_t nodes, uint64_t bytes);
 extern void ltg_gen_stores(LtgGeneration *g, LtgStoreFn fn, void *arg);
 /* Every documented invariant; REQUIRES no concurrent writers. */
 extern bool ltg_gen_check(LtgGeneration *g, char *msg, size_t msg_size);

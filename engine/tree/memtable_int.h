@@ -61,6 +61,7 @@ struct LtgMemList
 
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t max_seq;
 	_Atomic uint32_t nodes;
+	_Atomic uint64_t bytes;		/* of keys and payloads, all versions */
 };
 
 /*

@@ -161,7 +161,7 @@ ltg_gen_stores(LtgGeneration *g, LtgStoreFn fn, void *arg)
 			uint32_t	nodes = atomic_load_explicit(&l->nodes, memory_order_relaxed);
 
 			if (nodes > 0)
-				fn(arg, l->store_id, nodes);
+				fn(arg, l->store_id, nodes, ltg_mem_list_bytes(l));
 			word = l->next;
 		}
 	}

@@ -497,7 +497,7 @@ ltg_next_unlogged_seq(LtgSession *s)
 
 /* ---- descriptions ---- */
 
-/* Everything but memtable_keys; inside an epoch. */
+/* Everything but what is in the memtable; inside an epoch. */
 static void
 fill_info(LtgStore *store, LtgStoreInfo *info)
 {
@@ -540,7 +540,7 @@ typedef struct InfoList
 } InfoList;
 
 static void
-count_keys(void *arg, uint64_t store_id, uint64_t nodes)
+count_keys(void *arg, uint64_t store_id, uint64_t nodes, uint64_t bytes)
 {
 	InfoList   *l = arg;
 	uint32_t	lo = 0,
@@ -556,7 +556,10 @@ count_keys(void *arg, uint64_t store_id, uint64_t nodes)
 			hi = mid;
 	}
 	if (lo < l->n && l->info[lo].id == store_id)
+	{
 		l->info[lo].memtable_keys += nodes;
+		l->info[lo].memtable_bytes += bytes;
+	}
 }
 
 static int
@@ -610,7 +613,10 @@ ltg_store_info(LtgSession *s, LtgStore *store, LtgStoreInfo *info)
 		const LtgMemList *l = ltg_gen_list(gens->gen[i], info->id);
 
 		if (l != NULL)
+		{
 			info->memtable_keys += ltg_mem_list_nodes(l);
+			info->memtable_bytes += ltg_mem_list_bytes(l);
+		}
 	}
 	ltg_epoch_leave(s);
 }
