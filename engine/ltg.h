@@ -108,6 +108,40 @@ extern void ltg_store_info(LtgSession *s, LtgStore *store, LtgStoreInfo *info);
 extern uint64_t ltg_store_id(const LtgStore *store);
 extern void ltg_store_set_flags(LtgSession *s, LtgStore *store, uint32_t set, uint32_t clear);
 
+/*
+ * How a store's blocks are written.  New options hold for what flushes and
+ * compactions write from then on; ltg_compact_store rewrites everything.  They
+ * are part of the manifest, not of the log: durable with the next manifest
+ * (ltg_flush_upto), so a host that must not lose them sets them again when it
+ * opens the store.  Setting what is set already costs nothing.
+ */
+typedef enum LtgCompression
+{
+	LTG_COMPRESS_AUTO = 0,		/* per block, whichever pays */
+	LTG_COMPRESS_NONE = 1,
+	LTG_COMPRESS_LZ4 = 2,
+	LTG_COMPRESS_ZSTD = 3
+} LtgCompression;
+
+#define LTG_COMPRESS_LEVEL_MIN (-50)	/* of zstd; lz4 has no levels */
+#define LTG_COMPRESS_LEVEL_MAX 22
+#define LTG_BLOCK_SIZE_MIN 1024
+#define LTG_BLOCK_SIZE_MAX (128 * 1024)
+
+typedef struct LtgStoreOptions
+{
+	LtgCompression compression;
+	int			level;			/* of zstd, 0: LtgConfig.zstd_level */
+	uint32_t	block_size;		/* raw bytes of a data block, 0: LtgConfig's; what is
+								 * larger than LtgConfig's counts as that, for
+								 * the cache takes no larger ones */
+} LtgStoreOptions;
+
+/* LTG_INVALID, and nothing changed, when a value is out of range. */
+extern LtgStatus ltg_store_set_options(LtgSession *s, LtgStore *store,
+									   const LtgStoreOptions *opt) LTG_MUST_CHECK;
+extern void ltg_store_options(const LtgStore *store, LtgStoreOptions *opt);
+
 /* Hand out n consecutive row ids, never handed out before. */
 extern uint64_t ltg_store_take_rowids(LtgStore *store, uint32_t n);
 /* Give back the unused tail [first, first+n) if nobody took ids since. */

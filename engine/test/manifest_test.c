@@ -26,6 +26,9 @@ sample(LtgSession *s, uint64_t number)
 	{
 		LtgManifestStore st = {.id = i + 1,.key = core_key(100 + i),.stamp = i,
 		.flags = LTG_STORE_KEEP_GRAVES,.next_rowid = 1000 + i,.graves_cleared = i};
+		LtgStoreOptions opt = {(LtgCompression) (i % 4), (int) i - 2, i == 0 ? 0 : 1024 * i};
+
+		st.options = ltg_store_options_pack(&opt);
 
 		assert_int_equal(ltg_manifest_add_store(s, &m, &st), LTG_OK);
 		for (uint32_t j = 0; j < i; j++)
@@ -70,6 +73,7 @@ assert_same(const LtgManifest *a, const LtgManifest *b)
 		assert_int_equal(x->first_run, y->first_run);
 		assert_int_equal(x->next_rowid, y->next_rowid);
 		assert_int_equal(x->graves_cleared, y->graves_cleared);
+		assert_int_equal(x->options, y->options);
 	}
 	assert_memory_equal(a->drops, b->drops, a->h.n_drops * sizeof(*a->drops));
 	for (uint32_t i = 0; i < a->h.n_runs; i++)
@@ -96,6 +100,51 @@ test_round_trip(void **state)
 
 	/* under another name it is not the one that was asked for */
 	assert_int_equal(ltg_manifest_decode(rig.s, buf, len, 8, &back), LTG_CORRUPT);
+	rig.port->free(rig.port, buf);
+	ltg_manifest_free(rig.s, &m);
+	core_close(&rig);
+}
+
+/* A manifest of format version 1: the stores have no options. */
+static void
+test_version_1(void **state)
+{
+	CoreRig		rig;
+	LtgManifest m,
+				back = {0};
+	uint8_t    *buf,
+			   *old,
+			   *p;
+	size_t		len,
+				stores;
+
+	(void) state;
+	core_open(&rig);
+	core_boot(&rig, false);
+	m = sample(rig.s, 7);
+	assert_int_equal(ltg_manifest_encode(rig.s, &m, &buf, &len), LTG_OK);
+	old = malloc(len);
+	stores = LTG_MANIFEST_HEADER + m.h.n_files * 16;
+	memcpy(old, buf, stores);
+	p = old + stores;
+	for (uint32_t i = 0; i < m.h.n_stores; i++, p += 56)
+		memcpy(p, buf + stores + i * 64, 56);
+	memcpy(p, buf + stores + m.h.n_stores * 64, len - stores - m.h.n_stores * 64 - 4);
+	p += len - stores - m.h.n_stores * 64 - 4;
+	ltg_store32(old + 8, 1);
+	ltg_store64(old + 16, (uint64_t) (p - old) + 4);
+	ltg_store32(old + LTG_MANIFEST_HEADER - 4, ltg_crc32c(0, old, LTG_MANIFEST_HEADER - 4));
+	ltg_store32(p, ltg_crc32c(0, old, (size_t) (p - old)));
+
+	assert_int_equal(ltg_manifest_decode(rig.s, old, (size_t) (p - old) + 4, 7, &back), LTG_OK);
+	assert_int_equal(back.h.version, 1);
+	for (uint32_t i = 0; i < m.h.n_stores; i++)
+		m.stores[i].options = 0;
+	m.h.version = 1;
+	m.h.bytes = (uint64_t) (p - old) + 4;
+	assert_same(&m, &back);
+	ltg_manifest_free(rig.s, &back);
+	free(old);
 	rig.port->free(rig.port, buf);
 	ltg_manifest_free(rig.s, &m);
 	core_close(&rig);
@@ -201,7 +250,7 @@ test_newer_version(void **state)
 	ltg_store32(buf + 8, LTG_MANIFEST_VERSION + 1);
 	ltg_store32(buf + 92, ltg_crc32c(0, buf, 92));
 	assert_int_equal(ltg_manifest_decode(rig.s, buf, len, 7, &back), LTG_VERSION);
-	assert_non_null(strstr(rig.s->err.msg, "format version 2"));
+	assert_non_null(strstr(rig.s->err.msg, "format version 3"));
 	rig.port->free(rig.port, buf);
 	ltg_manifest_free(rig.s, &m);
 	core_close(&rig);
@@ -303,6 +352,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_version_1),
 		cmocka_unit_test(test_every_byte),
 		cmocka_unit_test(test_wrong_contents),
 		cmocka_unit_test(test_newer_version),

@@ -233,6 +233,100 @@ test_list_and_info(void **state)
 	core_close(&rig);
 }
 
+/* A row that compresses very well. */
+static void
+put_filler(CoreRig *rig, LtgStore *store, uint32_t n)
+{
+	uint8_t		filler[100] = {0};
+
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint8_t		key[4] = {(uint8_t) (i >> 24), (uint8_t) (i >> 16), (uint8_t) (i >> 8), (uint8_t) i};
+		LtgWrite	w = {.store = store,.key = key,.key_len = 4,
+		.v = {.kind = LTG_PUT,.state = LTG_SETTLED,.payload = filler,.payload_len = sizeof(filler)}};
+
+		assert_int_equal(ltg_reserve(rig->s, &w, 1), LTG_OK);
+		ltg_apply(rig->s, &w, 1, rig->wal += 10);
+	}
+}
+
+static void
+test_options(void **state)
+{
+	static const LtgStoreOptions set[] = {
+		{LTG_COMPRESS_NONE, 0, 0}, {LTG_COMPRESS_LZ4, 0, 2048}, {LTG_COMPRESS_ZSTD, 9, 1024},
+		{LTG_COMPRESS_ZSTD, -5, LTG_BLOCK_SIZE_MAX}, {LTG_COMPRESS_AUTO, 0, 0}
+	};
+	static const LtgStoreOptions bad[] = {
+		{(LtgCompression) 4, 0, 0}, {LTG_COMPRESS_ZSTD, 23, 0}, {LTG_COMPRESS_ZSTD, -51, 0},
+		{LTG_COMPRESS_AUTO, 0, 1023}, {LTG_COMPRESS_AUTO, 0, LTG_BLOCK_SIZE_MAX + 1}
+	};
+	enum {N = sizeof(set) / sizeof(set[0])};
+	CoreRig		rig;
+	LtgStoreOptions opt;
+	LtgStoreInfo info[N];
+
+	(void) state;
+	core_open(&rig);
+	core_boot(&rig, true);
+	for (uint32_t i = 0; i < N; i++)
+	{
+		LtgStore   *st = core_store(&rig, i, 0);
+
+		ltg_store_options(st, &opt);
+		assert_int_equal(opt.compression, LTG_COMPRESS_AUTO);
+		assert_int_equal(opt.level, 0);
+		assert_int_equal(opt.block_size, 0);
+		assert_int_equal(ltg_store_set_options(rig.s, st, &set[i]), LTG_OK);
+		assert_int_equal(ltg_store_set_options(rig.s, st, &bad[i]), LTG_INVALID);
+		ltg_clear_error(rig.s);
+		put_filler(&rig, st, 500);
+	}
+	assert_int_equal(core_flush(&rig), LTG_OK);
+	core_check(&rig);
+	for (uint32_t i = 0; i < N; i++)
+		ltg_store_info(rig.s, core_store(&rig, i, 0), &info[i]);
+	assert_true(info[0].disk_bytes > info[0].raw_bytes);
+	for (uint32_t i = 1; i < N; i++)
+		assert_true(info[i].disk_bytes < info[i].raw_bytes / 4);
+	/* smaller blocks have more headers */
+	assert_true(info[1].raw_bytes > info[0].raw_bytes);
+	assert_true(info[2].raw_bytes > info[1].raw_bytes);
+	assert_int_equal(info[3].raw_bytes, info[4].raw_bytes);
+
+	/* they are there after a restart, and used by what is written then */
+	core_down(&rig);
+	core_boot(&rig, true);
+	for (uint32_t i = 0; i < N; i++)
+	{
+		ltg_store_options(core_store(&rig, i, 0), &opt);
+		assert_int_equal(opt.compression, set[i].compression);
+		assert_int_equal(opt.level, set[i].level);
+		assert_int_equal(opt.block_size, set[i].block_size);
+	}
+	/* a change alone makes a manifest */
+	opt = (LtgStoreOptions) {LTG_COMPRESS_NONE, 0, 0};
+	assert_int_equal(ltg_store_set_options(rig.s, core_store(&rig, 1, 0), &opt), LTG_OK);
+	assert_int_equal(ltg_publish_pending(rig.s, true), LTG_OK);
+	core_down(&rig);
+	core_boot(&rig, true);
+	ltg_store_options(core_store(&rig, 1, 0), &opt);
+	assert_int_equal(opt.compression, LTG_COMPRESS_NONE);
+	for (uint32_t i = 0; i < 2; i++)
+	{
+		LtgCompactResult r;
+
+		put_filler(&rig, core_store(&rig, i, 0), 10);
+		assert_int_equal(core_flush(&rig), LTG_OK);
+		assert_int_equal(ltg_compact_store(rig.s, core_store(&rig, i, 0), &r), LTG_OK);
+		ltg_store_info(rig.s, core_store(&rig, i, 0), &info[i]);
+	}
+	assert_int_equal(info[0].raw_bytes, info[1].raw_bytes);
+	assert_int_equal(info[0].disk_bytes, info[1].disk_bytes);
+	core_check(&rig);
+	core_close(&rig);
+}
+
 /* A drop comes back as space though nothing is ever flushed again. */
 static void
 test_drop_is_published(void **state)
@@ -279,6 +373,7 @@ main(void)
 		cmocka_unit_test(test_out_of_metadata),
 		cmocka_unit_test(test_compaction_has_room),
 		cmocka_unit_test(test_list_and_info),
+		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_drop_is_published),
 	};
 

@@ -270,7 +270,7 @@ copy_inputs(Compaction *c)
 	}
 	files = bytes / (c->s->shared->config.file_target_bytes + 1) + 1;
 	ltg_writeout_store(&c->out, &plan->key, plan->stamp, plan->store_id,
-					   keys / files + keys / files / 8 + 1);
+					   atomic_load(&plan->store->options), keys / files + keys / files / 8 + 1);
 	if (!plan->move)
 		c->r->bytes_read = bytes;
 	return LTG_OK;

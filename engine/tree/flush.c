@@ -196,7 +196,8 @@ flush_store(Flush *f, const FlushStore *fs)
 	{
 		f->rules.keep_graves = (atomic_load(&store->flags) & LTG_STORE_KEEP_GRAVES) != 0;
 		f->rules.graves_cleared = atomic_load(&store->graves_cleared);
-		ltg_writeout_store(&f->out, &store->key, store->stamp, fs->id, fs->nodes);
+		ltg_writeout_store(&f->out, &store->key, store->stamp, fs->id,
+						   atomic_load(&store->options), fs->nodes);
 	}
 	ltg_epoch_leave(s);
 	if (store == NULL || list == NULL)

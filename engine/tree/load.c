@@ -493,6 +493,7 @@ build_stores(Load *l)
 		ltg_store_link(s, st, ms->id, &ms->key, ms->stamp, ms->flags);
 		atomic_store_explicit(&st->next_rowid, ms->next_rowid, memory_order_relaxed);
 		atomic_store_explicit(&st->graves_cleared, ms->graves_cleared, memory_order_relaxed);
+		atomic_store_explicit(&st->options, ms->options, memory_order_relaxed);
 		if (with_runs)
 			LTG_TRY(build_runs(l, st, ms));
 		else if (ms->n_runs > 0)

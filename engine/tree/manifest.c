@@ -19,7 +19,8 @@
 
 #define MAGIC UINT64_C(0x31494e414d47544c)	/* "LTGMANI1" */
 #define FILE_SIZE 16
-#define STORE_SIZE 56
+#define STORE_SIZE 64
+#define STORE_SIZE_V1 56
 #define DROP_SIZE 32
 
 /* ---- names ---- */
@@ -188,18 +189,22 @@ put_header(uint8_t *p, const LtgManifestHeader *h)
 static uint64_t
 manifest_bytes(const LtgManifestHeader *h, uint32_t run_size)
 {
+	uint32_t	store_size = h->version == 1 ? STORE_SIZE_V1 : STORE_SIZE;
+
 	return LTG_MANIFEST_HEADER + (uint64_t) h->n_files * FILE_SIZE +
-		(uint64_t) h->n_stores * STORE_SIZE + (uint64_t) h->n_runs * run_size +
+		(uint64_t) h->n_stores * store_size + (uint64_t) h->n_runs * run_size +
 		(uint64_t) h->n_drops * DROP_SIZE + 4;
 }
 
 LtgStatus
 ltg_manifest_encode(LtgSession *s, LtgManifest *m, uint8_t **buf, size_t *len)
 {
-	uint64_t	most = manifest_bytes(&m->h, LTG_RUN_REF_MAX);
+	uint64_t	most;
 	uint8_t    *start,
 			   *p;
 
+	m->h.version = LTG_MANIFEST_VERSION;
+	most = manifest_bytes(&m->h, LTG_RUN_REF_MAX);
 	start = s->port->alloc(s->port, most);
 	if (start == NULL)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for a manifest of %llu bytes",
@@ -221,6 +226,7 @@ ltg_manifest_encode(LtgSession *s, LtgManifest *m, uint8_t **buf, size_t *len)
 		p = put32(p, st->n_runs);
 		p = put64(p, st->next_rowid);
 		p = put64(p, st->graves_cleared);
+		p = put64(p, st->options);
 	}
 	for (uint32_t i = 0; i < m->h.n_runs; i++)
 		p += ltg_run_ref_encode(p, &m->runs[i]);
@@ -256,10 +262,11 @@ decode_header(LtgSession *s, const uint8_t *buf, uint64_t number, LtgManifestHea
 	if (crc != ltg_load32(buf + LTG_MANIFEST_HEADER - 4))
 		return damaged(s, number, LTG_CORRUPT, "manifest header has checksum %08X, expected %08X",
 					crc, ltg_load32(buf + LTG_MANIFEST_HEADER - 4));
-	if (version != LTG_MANIFEST_VERSION)
+	if (version == 0 || version > LTG_MANIFEST_VERSION)
 		return damaged(s, number, LTG_VERSION,
-					"manifest has format version %u, this library knows version %d",
+					"manifest has format version %u, this library knows versions up to %d",
 					version, LTG_MANIFEST_VERSION);
+	h->version = version;
 	h->bytes = ltg_read_u64(&r);
 	h->number = ltg_read_u64(&r);
 	h->durable = ltg_read_u64(&r);
@@ -305,8 +312,13 @@ manifest_consistent(LtgManifest *m)
 			(i > 0 && m->files[i - 1].id == m->files[i].id))
 			return false;
 	for (uint32_t i = 0; i < m->h.n_stores; i++)
-		if (m->stores[i].id == 0 || m->stores[i].id >= m->h.next_store_id)
+	{
+		LtgStoreOptions opt;
+
+		if (m->stores[i].id == 0 || m->stores[i].id >= m->h.next_store_id ||
+			!ltg_store_options_unpack(m->stores[i].options, &opt))
 			return false;
+	}
 	for (uint32_t i = 0; i < m->h.n_runs; i++)
 	{
 		LtgManifestFile want = {m->runs[i].file, 0};
@@ -342,6 +354,7 @@ decode_body(LtgSession *s, LtgReader *r, LtgManifest *m, const LtgManifestHeader
 		st.n_runs = ltg_read_u32(r);
 		st.next_rowid = ltg_read_u64(r);
 		st.graves_cleared = ltg_read_u64(r);
+		st.options = h->version == 1 ? 0 : ltg_read_u64(r);
 		st.first_run = (uint32_t) runs;
 		runs += st.n_runs;
 		if (runs > h->n_runs)

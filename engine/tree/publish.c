@@ -160,6 +160,7 @@ copy_store(void *arg, LtgStore *store)
 		.flags = atomic_load_explicit(&store->flags, memory_order_relaxed),
 		.next_rowid = ltg_store_next_rowid(store),
 		.graves_cleared = atomic_load_explicit(&store->graves_cleared, memory_order_relaxed),
+		.options = atomic_load_explicit(&store->options, memory_order_relaxed),
 	};
 
 	LTG_ASSERT(c == NULL || c->store == store);

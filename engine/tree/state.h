@@ -78,6 +78,10 @@ extern LtgStatus ltg_store_add_tombstone(LtgSession *s, const LtgStoreKey *key,
 extern void ltg_store_reclaim(LtgSession *s);
 /* META: lose the runs: files dereferenced, the set retired. */
 extern void ltg_store_drop_runs(LtgSession *s, LtgStore *st);
+/* LtgStoreOptions in 8 bytes, as descriptors and manifests have them: block
+ * size in bits 0-31, level in 32-47, compression in 48-55. */
+extern uint64_t ltg_store_options_pack(const LtgStoreOptions *opt);
+extern bool ltg_store_options_unpack(uint64_t packed, LtgStoreOptions *opt);
 /* META: the same store, empty, under a new id. */
 extern void ltg_store_empty(LtgSession *s, LtgStore *st);
 

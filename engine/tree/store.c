@@ -267,6 +267,7 @@ ltg_store_link(LtgSession *s, LtgStore *st, uint64_t id, const LtgStoreKey *key,
 	 * forwarding address it means none */
 	atomic_store_explicit(&st->next_rowid, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->graves_cleared, 0, memory_order_relaxed);
+	atomic_store_explicit(&st->options, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->runs, NULL, memory_order_relaxed);
 
 	atomic_store_explicit(&st->id_next,
@@ -442,6 +443,62 @@ ltg_store_set_flags(LtgSession *s, LtgStore *store, uint32_t set, uint32_t clear
 		ltg_meta_changed(s);
 	}
 	ltg_meta_leave(s, taken);
+}
+
+/* ---- options ---- */
+
+uint64_t
+ltg_store_options_pack(const LtgStoreOptions *opt)
+{
+	return opt->block_size | (uint64_t) (uint16_t) opt->level << 32 |
+		(uint64_t) opt->compression << 48;
+}
+
+/* False when they are not possible ones. */
+bool
+ltg_store_options_unpack(uint64_t packed, LtgStoreOptions *opt)
+{
+	opt->block_size = (uint32_t) packed;
+	opt->level = (int16_t) (packed >> 32);
+	opt->compression = (LtgCompression) (packed >> 48);
+	return packed >> 48 <= LTG_COMPRESS_ZSTD &&
+		opt->level >= LTG_COMPRESS_LEVEL_MIN && opt->level <= LTG_COMPRESS_LEVEL_MAX &&
+		(opt->block_size == 0 || (opt->block_size >= LTG_BLOCK_SIZE_MIN &&
+								  opt->block_size <= LTG_BLOCK_SIZE_MAX));
+}
+
+LtgStatus
+ltg_store_set_options(LtgSession *s, LtgStore *store, const LtgStoreOptions *opt)
+{
+	LtgStoreOptions back;
+	uint64_t	packed;
+	bool		taken;
+
+	if ((unsigned) opt->compression > LTG_COMPRESS_ZSTD ||
+		opt->level < LTG_COMPRESS_LEVEL_MIN || opt->level > LTG_COMPRESS_LEVEL_MAX)
+		return ltg_fail(s, LTG_INVALID, "no such compression or level");
+	packed = ltg_store_options_pack(opt);
+	if (!ltg_store_options_unpack(packed, &back))
+		return ltg_fail(s, LTG_INVALID, "block size %u is not between %u and %u",
+						opt->block_size, LTG_BLOCK_SIZE_MIN, LTG_BLOCK_SIZE_MAX);
+	if (atomic_load_explicit(&store->options, memory_order_relaxed) == packed)
+		return LTG_OK;
+	taken = ltg_meta_enter(s);
+	atomic_store_explicit(&store->options, packed, memory_order_release);
+	if ((atomic_load_explicit(&store->flags, memory_order_relaxed) & LTG_STORE_TEMP) == 0)
+		ltg_meta_changed(s);
+	ltg_meta_leave(s, taken);
+	return LTG_OK;
+}
+
+void
+ltg_store_options(const LtgStore *store, LtgStoreOptions *opt)
+{
+	bool		ok = ltg_store_options_unpack(atomic_load_explicit(&store->options,
+																   memory_order_acquire), opt);
+
+	LTG_ASSERT(ok);
+	(void) ok;
 }
 
 void

@@ -6,6 +6,7 @@
 
 #include "base/coding.h"
 #include "storage/file.h"
+#include "tree/state.h"
 
 LtgStatus
 ltg_version_buf_grow(LtgSession *s, LtgVersionBuf *b)
@@ -38,17 +39,27 @@ ltg_writeout_init(LtgWriteout *o, LtgSession *s)
 
 	memset(o, 0, sizeof(*o));
 	o->s = s;
-	o->opt.block_size = c->block_size;
-	o->opt.codec = LTG_CODEC_ADAPTIVE;
-	o->opt.zstd_level = c->zstd_level;
 	o->opt.filter_bits_per_key = c->filter_bits_per_key;
 }
 
 void
 ltg_writeout_store(LtgWriteout *o, const LtgStoreKey *key, LtgSeq stamp, uint64_t id,
-				   uint64_t keys)
+				   uint64_t options, uint64_t keys)
 {
+	static const LtgCodecChoice codec[] = {
+		[LTG_COMPRESS_AUTO] = LTG_CODEC_ADAPTIVE, [LTG_COMPRESS_NONE] = LTG_CODEC_NONE,
+		[LTG_COMPRESS_LZ4] = LTG_CODEC_LZ4, [LTG_COMPRESS_ZSTD] = LTG_CODEC_ZSTD
+	};
+	const LtgConfig *c = &o->s->shared->config;
+	LtgStoreOptions opt;
+
 	LTG_ASSERT(!o->in_run);
+	if (!ltg_store_options_unpack(options, &opt))
+		memset(&opt, 0, sizeof(opt));
+	o->opt.codec = codec[opt.compression];
+	o->opt.zstd_level = opt.level != 0 ? opt.level : c->zstd_level;
+	o->opt.block_size = opt.block_size != 0 && opt.block_size < c->block_size ?
+		opt.block_size : c->block_size;
 	ltg_store32(o->store_key, key->space);
 	ltg_store32(o->store_key + 4, key->database);
 	ltg_store32(o->store_key + 8, key->relation);

@@ -43,9 +43,10 @@ typedef struct LtgWriteout
 } LtgWriteout;
 
 extern void ltg_writeout_init(LtgWriteout *o, LtgSession *s);
-/* The store whose run comes next, and about how many keys it will have. */
+/* The store whose run comes next, with its options (as the descriptor has
+ * them), and about how many keys it will have. */
 extern void ltg_writeout_store(LtgWriteout *o, const LtgStoreKey *key, LtgSeq stamp,
-							   uint64_t id, uint64_t keys);
+							   uint64_t id, uint64_t options, uint64_t keys);
 extern LtgStatus ltg_writeout_add(LtgWriteout *o, const uint8_t *key, uint32_t key_len,
 								  const LtgVersion *v) LTG_MUST_CHECK;
 extern uint64_t ltg_writeout_bytes(const LtgWriteout *o);	/* of the file being written */
