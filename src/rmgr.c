@@ -452,6 +452,8 @@ redo_update(LtgSession *s, Reading *r, LtgXid xid)
 		damaged_record(r);
 	start_write(&w, store, key, rowid, xid, LTG_PUT);
 	w.v.tag = new_tag;
+	if (r->flags & LIGHTNING_XLF_KEY_CHANGED)
+		w.v.flags = LIGHTNING_VF_KEY_CHANGED;
 	if (read_image(s, r, store, rowid, base_tag, &w.v))
 		apply(s, &w, 1, r->lsn);
 	else
@@ -728,6 +730,8 @@ desc_rows(StringInfo buf, Reading *r)
 		case XLOG_LIGHTNING_UPDATE:
 			n = read_byte(r);
 			appendStringInfo(buf, " version %u -> %u", (unsigned) n, read_byte(r));
+			if (r->flags & LIGHTNING_XLF_KEY_CHANGED)
+				appendStringInfoString(buf, " key changed");
 			desc_image(buf, r);
 			break;
 		case XLOG_LIGHTNING_MOVE:

@@ -126,11 +126,12 @@ resolve(LightningRowLook *look, const LtgVersion *v, LtgState *fate,
 LockTupleMode
 lightning_version_lockmode(const LightningVersionInfo *v)
 {
+	if (v->flags & LIGHTNING_VF_KEY_CHANGED)
+		return LockTupleExclusive;
 	if (v->kind == LTG_PUT)
 		return LockTupleNoKeyExclusive;
 	if (v->kind == LTG_DELETE && v->aux != LTG_AUX_NONE &&
-		v->aux != LTG_AUX_OTHER_PARTITION &&
-		(v->flags & LIGHTNING_VF_KEY_CHANGED) == 0)
+		v->aux != LTG_AUX_OTHER_PARTITION)
 		return LockTupleNoKeyExclusive;
 	return LockTupleExclusive;
 }

@@ -642,6 +642,7 @@ typedef struct RowUpdate
 	Bitmapset  *key_attrs;
 	bool		index_changed;
 	bool		key_changed;
+	bool		as_key_change;	/* or as good as changed: see update_write */
 	bool		compared;
 	bool		may_toast;		/* judged from the new row alone */
 	bool		formed;			/* row_buf holds the new row */
@@ -769,11 +770,13 @@ write_in_place(RowUpdate *u)
 	w.store = c->lr.store;
 	w.key = c->look.key;
 	w.v.tag = u->new_tag;
+	w.v.flags = u->as_key_change ? LIGHTNING_VF_KEY_CHANGED : 0;
 	w.v.payload = row_buf.data;
 	w.v.payload_len = row_buf.len;
 	if (c->lr.logged)
 	{
-		start_record(&rec, c->rel, XLOG_LIGHTNING_UPDATE, 0);
+		start_record(&rec, c->rel, XLOG_LIGHTNING_UPDATE,
+					 u->as_key_change ? LIGHTNING_XLF_KEY_CHANGED : 0);
 		lightning_record_varint(&rec, c->rowid);
 		lightning_record_byte(&rec, c->look.base.tag);
 		lightning_record_byte(&rec, u->new_tag);
@@ -807,7 +810,7 @@ write_moved(RowUpdate *u)
 	w[0].v.cid = c->cid;
 	w[0].v.tag = c->look.newest_tag;
 	w[0].v.aux = u->new_rowid;
-	w[0].v.flags = u->key_changed ? LIGHTNING_VF_KEY_CHANGED : 0;
+	w[0].v.flags = u->as_key_change ? LIGHTNING_VF_KEY_CHANGED : 0;
 
 	lightning_rowid_key(new_key, u->new_rowid);
 	start_put(&w[1], c->xid, c->cid, 0);
@@ -818,7 +821,7 @@ write_moved(RowUpdate *u)
 	if (c->lr.logged)
 	{
 		start_record(&rec, c->rel, XLOG_LIGHTNING_MOVE,
-					 u->key_changed ? LIGHTNING_XLF_KEY_CHANGED : 0);
+					 u->as_key_change ? LIGHTNING_XLF_KEY_CHANGED : 0);
 		lightning_record_varint(&rec, c->rowid);
 		lightning_record_byte(&rec, c->look.base.tag);
 		lightning_record_byte(&rec, w[0].v.tag);
@@ -849,6 +852,13 @@ update_write(RowUpdate *u, LockTupleMode mode)
 						   u->slot->tts_isnull, get_row_buf());
 		u->formed = true;
 	}
+
+	/*
+	 * Whoever holds the strongest lock on the row is taken at its word, as heap
+	 * does: others have to treat the update as one that changed the key.
+	 */
+	u->as_key_change = u->key_changed ||
+		(c->locks.mine && c->locks.my_mode == LockTupleExclusive);
 	u->in_place = lightning_inplace_update && !u->index_changed &&
 		lightning_next_tag(c->s, c->rel, c->lr.store, &c->look, &u->new_tag);
 	return u->in_place ? write_in_place(u) : write_moved(u);

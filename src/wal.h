@@ -66,11 +66,12 @@
 #define LIGHTNING_XLF_DELTA			0x02	/* image is a delta */
 #define LIGHTNING_XLF_SPECULATIVE	0x04	/* INSERT */
 #define LIGHTNING_XLF_OTHER_PART	0x08	/* DELETE: moved to another partition */
-#define LIGHTNING_XLF_KEY_CHANGED	0x10	/* MOVE */
+#define LIGHTNING_XLF_KEY_CHANGED	0x10	/* UPDATE, MOVE */
 #define LIGHTNING_XLF_FROZEN		0x20	/* INSERT, MULTI_INSERT: settled */
 
-/* version flags of ours (LTG_VF_*): a moving update that changed key columns,
- * so that it conflicts with FOR KEY SHARE as a delete does */
+/* version flags of ours (LTG_VF_*): an update that changed key columns, or was
+ * made under the strongest row lock, so that it conflicts with FOR KEY SHARE as
+ * a delete does */
 #define LIGHTNING_VF_KEY_CHANGED	0x02
 
 /* Largest record we write, and what multi-row records aim at. */

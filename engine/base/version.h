@@ -57,7 +57,8 @@ typedef struct LtgVersion
 } LtgVersion;
 
 #define LTG_VF_SPECULATIVE 0x01	/* ON CONFLICT insert not yet confirmed */
-#define LTG_VF_FLAG_MASK 0x0F	/* host-defined flags that survive in files */
+#define LTG_VF_FLAG_MASK 0x0F	/* host-defined flags that survive in files, until
+								 * the version is settled */
 
 /*
  * A snapshot.  A COMMITTED version with xid < xmin is visible without asking;

@@ -122,7 +122,7 @@ settle(LtgVersion *v)
 	v->state = LTG_SETTLED;
 	v->xid = 0;
 	v->cid = 0;
-	v->flags &= (uint8_t) ~LTG_VF_SPECULATIVE;
+	v->flags = 0;				/* they tell about the change that made the version */
 	v->aux = 0;					/* no snapshot is old enough to follow the row */
 }
 
