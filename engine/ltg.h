@@ -141,6 +141,9 @@ typedef struct LtgStoreOptions
 extern LtgStatus ltg_store_set_options(LtgSession *s, LtgStore *store,
 									   const LtgStoreOptions *opt) LTG_MUST_CHECK;
 extern void ltg_store_options(const LtgStore *store, LtgStoreOptions *opt);
+/* The next ltg_compact_store rewrites all there is now, also what needs no
+ * cleaning.  Not kept over a restart; changing options implies it. */
+extern void ltg_store_rewrite(LtgSession *s, LtgStore *store);
 
 /* Hand out n consecutive row ids, never handed out before. */
 extern uint64_t ltg_store_take_rowids(LtgStore *store, uint32_t n);

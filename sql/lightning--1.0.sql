@@ -27,10 +27,11 @@ CREATE FUNCTION @extschema@.lightning_flush() RETURNS void
 AS 'MODULE_PATHNAME', 'lightning_flush' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.lightning_flush() IS 'write the memtable to files';
 
-CREATE FUNCTION @extschema@.lightning_compact("table" regclass, flush boolean DEFAULT true)
+CREATE FUNCTION @extschema@.lightning_compact("table" regclass, flush boolean DEFAULT true,
+	rewrite boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'lightning_compact' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.lightning_compact(regclass, boolean)
+COMMENT ON FUNCTION @extschema@.lightning_compact(regclass, boolean, boolean)
 IS 'merge all files of a lightning table';
 
 CREATE FUNCTION @extschema@.lightning_relation_size("table" regclass) RETURNS bigint
@@ -146,6 +147,33 @@ CREATE VIEW @extschema@.lightning_settings AS
 COMMENT ON VIEW @extschema@.lightning_settings
 IS 'settings in effect, and whether they were set, come from lightning.preset, or are defaults';
 GRANT SELECT ON @extschema@.lightning_settings TO PUBLIC;
+
+-- Options of tables
+
+CREATE FUNCTION @extschema@.lightning_options("table" regclass,
+	OUT compression text, OUT compression_level integer, OUT block_size integer)
+AS 'MODULE_PATHNAME', 'lightning_options' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.lightning_options(regclass)
+IS 'how the blocks of a lightning table are written from now on, defaults filled in';
+
+CREATE VIEW @extschema@.lightning_table_options AS
+	SELECT c.oid AS relid, n.nspname AS schemaname, c.relname,
+		   o.compression, o.compression_level::integer, o.block_size
+	FROM pg_catalog.pg_class c
+	JOIN pg_catalog.pg_am a ON a.oid OPERATOR(pg_catalog.=) c.relam
+	 AND a.amname OPERATOR(pg_catalog.=) 'lightning'
+	LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace,
+	LATERAL (
+		SELECT pg_catalog.max(option_value) FILTER
+			(WHERE option_name OPERATOR(pg_catalog.=) 'lightning.compression') AS compression,
+			pg_catalog.max(option_value) FILTER
+			(WHERE option_name OPERATOR(pg_catalog.=) 'lightning.compression_level') AS compression_level,
+			pg_catalog.max(option_value) FILTER
+			(WHERE option_name OPERATOR(pg_catalog.=) 'lightning.block_size') AS block_size
+		FROM pg_catalog.pg_options_to_table(c.reloptions)) o;
+COMMENT ON VIEW @extschema@.lightning_table_options
+IS 'options that were set for lightning tables, null where they have defaults';
+GRANT SELECT ON @extschema@.lightning_table_options TO PUBLIC;
 
 -- For tests
 

@@ -37,8 +37,8 @@ PG_FUNCTION_INFO_V1(lightning_gate_state);
 
 /* ---- opening a relation by oid ---- */
 
-static Relation
-open_lightning(Oid relid, LOCKMODE mode)
+Relation
+lightning_open(Oid relid, LOCKMODE mode)
 {
 	Relation	rel;
 
@@ -133,7 +133,7 @@ return_problems(FunctionCallInfo fcinfo, Problems *p)
 Datum
 lightning_check(PG_FUNCTION_ARGS)
 {
-	Relation	rel = open_lightning(PG_GETARG_OID(0), AccessShareLock);
+	Relation	rel = lightning_open(PG_GETARG_OID(0), AccessShareLock);
 	LtgSession *s = lightning_session();
 	Problems	problems;
 
@@ -197,13 +197,15 @@ lightning_flush(PG_FUNCTION_ARGS)
 Datum
 lightning_compact(PG_FUNCTION_ARGS)
 {
-	Relation	rel = open_lightning(PG_GETARG_OID(0), ShareUpdateExclusiveLock);
+	Relation	rel = lightning_open(PG_GETARG_OID(0), ShareUpdateExclusiveLock);
 	LtgSession *s = lightning_session();
 	LtgCompactResult result;
 
 	check_owner(rel);
 	if (PG_GETARG_BOOL(1))
 		lightning_report(s, lightning_flush_everything(s), rel);
+	if (PG_GETARG_BOOL(2))
+		ltg_store_rewrite(s, lightning_rel(rel)->store);
 	lightning_compact_relation(s, rel, &result);
 	relation_close(rel, ShareUpdateExclusiveLock);
 	PG_RETURN_VOID();
@@ -212,7 +214,7 @@ lightning_compact(PG_FUNCTION_ARGS)
 Datum
 lightning_relation_bytes(PG_FUNCTION_ARGS)
 {
-	Relation	rel = open_lightning(PG_GETARG_OID(0), AccessShareLock);
+	Relation	rel = lightning_open(PG_GETARG_OID(0), AccessShareLock);
 	LtgStoreInfo info;
 
 	ltg_store_info(lightning_session(), lightning_rel(rel)->store, &info);

@@ -9,4 +9,14 @@
 #error "lightning needs PostgreSQL 15 or later"
 #endif
 
+/*
+ * Whoever updates a tuple of pg_class keeps updates in place (of relfrozenxid and
+ * the like) out meanwhile: a lock on the tuple, since the minor releases of
+ * November 2024.
+ */
+#if (PG_VERSION_NUM >= 150009 && PG_VERSION_NUM < 160000) || \
+	(PG_VERSION_NUM >= 160005 && PG_VERSION_NUM < 170000) || PG_VERSION_NUM >= 170001
+#define LIGHTNING_HAVE_INPLACE_LOCK 1
+#endif
+
 #endif

@@ -2,7 +2,7 @@
  * hooks.c
  *	  Where PostgreSQL does not ask the table access method: commands on
  *	  databases, prefetching of blocks that only exist as numbers, dropped
- *	  temporary tables.
+ *	  temporary tables, options of tables (options.c).
  */
 #include "postgres.h"
 
@@ -22,6 +22,7 @@
 #include "utils/guc.h"
 #include "utils/rel.h"
 
+#include "options.h"
 #include "server.h"
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -174,6 +175,7 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 	Node	   *stmt = pstmt->utilityStmt;
 	Oid			dropped = InvalidOid;
 	bool		was_analyze = in_analyze;
+	LightningOptionsCommand options;
 
 	switch (nodeTag(stmt))
 	{
@@ -201,11 +203,14 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 
 	PG_TRY();
 	{
+		lightning_options_begin(&options, &pstmt);
 		call_process_utility(pstmt, query, read_only, context, params, env, dest, qc);
+		lightning_options_done(&options);
 	}
 	PG_FINALLY();
 	{
 		in_analyze = was_analyze;
+		lightning_options_end(&options);
 	}
 	PG_END_TRY();
 
@@ -214,7 +219,7 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 		lightning_drop_database_stores(dropped);
 }
 
-/* ---- dropped temporary tables ---- */
+/* ---- relations come and go ---- */
 
 static void
 lightning_object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
@@ -223,6 +228,8 @@ lightning_object_access(ObjectAccessType access, Oid classId, Oid objectId, int 
 		prev_object_access(access, classId, objectId, subId, arg);
 	if (access == OAT_DROP && classId == RelationRelationId && subId == 0)
 		lightning_note_temp_drop();
+	if (access == OAT_POST_CREATE && classId == RelationRelationId && subId == 0)
+		lightning_options_created(objectId);
 }
 
 void

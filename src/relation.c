@@ -28,6 +28,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "options.h"
 #include "server.h"
 #include "wal.h"
 
@@ -75,6 +76,9 @@ look_up(Relation rel)
 	c->rel.store_id = ltg_store_id(store);
 	c->rel.logged = rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT;
 	c->node = rel->rd_node;
+	/* they are not in the log: what a crash has lost is told again */
+	if (IsTransactionState())
+		lightning_options_to_store(rel, store);
 	return &c->rel;
 }
 

@@ -12,6 +12,7 @@
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
+#include "storage/lockdefs.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
@@ -124,6 +125,8 @@ extern void lightning_note_ended_before(TransactionId xid);
 /* ---- admin.c, stoppoint.c ---- */
 extern LtgStatus lightning_flush_everything(LtgSession *s) LTG_MUST_CHECK;
 extern void lightning_publish_wal_usage(void);
+/* For SQL functions: ERROR if it is not a lightning table. */
+extern Relation lightning_open(Oid relid, LOCKMODE mode);
 
 /* ---- gate.c ---- */
 

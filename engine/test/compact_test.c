@@ -596,6 +596,39 @@ interrupted(void **state)
 	lrig_close(&rig);
 }
 
+/* Other options: what needs no cleaning is written anew, once. */
+static void
+rewrites(void **state)
+{
+	LtgStoreOptions opt = {LTG_COMPRESS_NONE, 0, 0};
+	LtgCompactResult r;
+	LtgStore   *t;
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 7, 0);
+	load(t, 1, 2000, 64);
+	lrig_flush_all(&rig);
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	assert_int_equal(r.bytes_written, 0);
+	lrig_ok(&rig, ltg_store_set_options(rig.s, t, &opt));
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	assert_true(r.bytes_written > 2000 * 64);
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	assert_int_equal(r.bytes_written, 0);
+	/* the same options again are no change; a request is one */
+	lrig_ok(&rig, ltg_store_set_options(rig.s, t, &opt));
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	assert_int_equal(r.bytes_written, 0);
+	ltg_store_rewrite(rig.s, t);
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	assert_true(r.bytes_written > 2000 * 64);
+	assert_int_equal(count_rows(t), 2000);
+	check_all();
+	lrig_close(&rig);
+}
+
 int
 main(void)
 {
@@ -611,6 +644,7 @@ main(void)
 		cmocka_unit_test(failures),
 		cmocka_unit_test(damaged_input),
 		cmocka_unit_test(interrupted),
+		cmocka_unit_test(rewrites),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -352,11 +352,12 @@ cheapest_run(const LtgRunSet *rs, uint32_t level)
 }
 
 static void
-plan_all(LtgSession *s, LtgCompactPlan *plan)
+plan_all(LtgSession *s, const LtgStore *store, LtgCompactPlan *plan)
 {
 	const LtgRunSet *rs = plan->set;
 	uint32_t	levels = ltg_runset_levels(rs);
 	uint32_t	out = levels > 1 ? levels - 1 : 1;
+	uint64_t	rewrite_below = atomic_load_explicit(&store->rewrite_below, memory_order_relaxed);
 	bool		clean = true;
 
 	plan->out_level = out;
@@ -367,14 +368,15 @@ plan_all(LtgSession *s, LtgCompactPlan *plan)
 	{
 		const LtgRunRef *r = &rs->run[i];
 
-		/* of the rest only those that have something to clean */
-		if ((r->unsettled > 0 && r->min_xid < plan->horizon) ||
+		/* of the rest only those that have something to clean, or old options */
+		if (r->file < rewrite_below || (r->unsettled > 0 && r->min_xid < plan->horizon) ||
 			(r->unsettled == 0 && r->tombstones > 0 &&
 			 (!plan->keep_graves || r->min_seq <= plan->graves_cleared)))
 			take(plan, i);
 	}
 	for (uint32_t k = 0; k < plan->n_in; k++)
-		clean &= rs->run[plan->in[k]].unsettled == 0 && rs->run[plan->in[k]].tombstones == 0;
+		clean &= rs->run[plan->in[k]].unsettled == 0 &&
+			rs->run[plan->in[k]].tombstones == 0 && rs->run[plan->in[k]].file >= rewrite_below;
 	plan->move = clean && can_move(s, plan, s->shared->config.file_target_bytes);
 }
 
@@ -411,7 +413,7 @@ plan_candidate(LtgSession *s, const Candidate *c, LtgCompactPlan *plan)
 			take(plan, c->run);
 			break;
 		case LTG_COMPACT_ALL:
-			plan_all(s, plan);
+			plan_all(s, c->store, plan);
 			break;
 		case LTG_COMPACT_NONE:
 			break;

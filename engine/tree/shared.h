@@ -84,6 +84,8 @@ struct LtgStore
 	_Atomic uint64_t next_rowid;
 	_Atomic uint64_t graves_cleared;	/* seq */
 	_Atomic uint64_t options;	/* LtgStoreOptions, packed (store.c) */
+	_Atomic uint64_t rewrite_below; /* ltg_compact_store is to rewrite all files
+								 * numbered below this */
 	LtgRunSet  *_Atomic runs;	/* NULL: none */
 	uint32_t	compacting;		/* a compaction works on it (LTG_LOCK_COMPACT) */
 	_Atomic uint64_t stuck_xid;	/* horizon at which some versions under it

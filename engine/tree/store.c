@@ -268,6 +268,7 @@ ltg_store_link(LtgSession *s, LtgStore *st, uint64_t id, const LtgStoreKey *key,
 	atomic_store_explicit(&st->next_rowid, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->graves_cleared, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->options, 0, memory_order_relaxed);
+	atomic_store_explicit(&st->rewrite_below, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->runs, NULL, memory_order_relaxed);
 
 	atomic_store_explicit(&st->id_next,
@@ -485,10 +486,19 @@ ltg_store_set_options(LtgSession *s, LtgStore *store, const LtgStoreOptions *opt
 		return LTG_OK;
 	taken = ltg_meta_enter(s);
 	atomic_store_explicit(&store->options, packed, memory_order_release);
+	ltg_store_rewrite(s, store);
 	if ((atomic_load_explicit(&store->flags, memory_order_relaxed) & LTG_STORE_TEMP) == 0)
 		ltg_meta_changed(s);
 	ltg_meta_leave(s, taken);
 	return LTG_OK;
+}
+
+void
+ltg_store_rewrite(LtgSession *s, LtgStore *store)
+{
+	/* files that are being written now have numbers, and may have old options */
+	atomic_store_explicit(&store->rewrite_below, atomic_load(&s->shared->next_file_id),
+						  memory_order_relaxed);
 }
 
 void
