@@ -249,6 +249,14 @@ cache_stats(LtgSession *s, LtgStats *stats)
 	stats->cache_frames = c.frames;
 	stats->cache_used = c.frames_used;
 	stats->cache_frame_bytes = c.frame_bytes;
+	stats->cache_ghost_hits_recent = c.ghost_hits_recent;
+	stats->cache_ghost_hits_frequent = c.ghost_hits_frequent;
+	stats->cache_recent = c.t1;
+	stats->cache_frequent = c.t2;
+	stats->cache_recent_ghosts = c.b1;
+	stats->cache_frequent_ghosts = c.b2;
+	stats->cache_recent_target = c.p;
+	stats->cache_pinned = c.filling + c.leaving;
 }
 
 void

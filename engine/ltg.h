@@ -349,6 +349,10 @@ typedef struct LtgStats
 	/* cache */
 	uint64_t	cache_hits, cache_misses, cache_ghost_hits, cache_evictions;
 	uint64_t	cache_bypasses, cache_frames, cache_used, cache_frame_bytes;
+	uint64_t	cache_ghost_hits_recent, cache_ghost_hits_frequent;
+	uint64_t	cache_recent, cache_frequent, cache_recent_ghosts, cache_frequent_ghosts;
+	uint64_t	cache_recent_target;	/* blocks used once get so many frames */
+	uint64_t	cache_pinned;	/* frames being filled, or evicted under a reader */
 	/* writers */
 	uint64_t	busy;			/* reservations refused for want of room */
 } LtgStats;

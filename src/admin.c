@@ -270,7 +270,7 @@ Datum
 lightning_stat_cache(PG_FUNCTION_ARGS)
 {
 	LtgStats	st;
-	uint64		c[8];
+	uint64		c[16];
 
 	get_stats(&st);
 	c[0] = st.cache_hits;
@@ -281,6 +281,14 @@ lightning_stat_cache(PG_FUNCTION_ARGS)
 	c[5] = st.cache_frames;
 	c[6] = st.cache_used;
 	c[7] = st.cache_frame_bytes;
+	c[8] = st.cache_ghost_hits_recent;
+	c[9] = st.cache_ghost_hits_frequent;
+	c[10] = st.cache_recent;
+	c[11] = st.cache_frequent;
+	c[12] = st.cache_recent_ghosts;
+	c[13] = st.cache_frequent_ghosts;
+	c[14] = st.cache_recent_target;
+	c[15] = st.cache_pinned;
 	return return_counters(fcinfo, c, lengthof(c));
 }
 

@@ -38,6 +38,13 @@
 #define FRAME_HEADER 64
 #define DROP_CHUNK 512			/* frames looked at per hold of the lock */
 #define SAME_USE_HITS 64		/* see still_same_use */
+#define RECENT_MAX 32			/* see "when nothing is hit" */
+#define WINDOW_MIN 64
+#define KEEP_ADMIT_EACH 32
+#define KEEP_WINDOWS 64
+#define KEEP_PAUSE_MAX 64
+#define KEEP_PATIENCE 2
+#define KEEP_PATIENCE_MAX 8
 
 typedef enum Place
 {
@@ -74,7 +81,7 @@ typedef struct Frame
 {
 	Link		link;
 	uint32_t	place;
-	uint32_t	pad;
+	uint32_t	entered;		/* number of its entry while keeping, or 0 */
 	uint64_t	stamp;			/* in limbo */
 } Frame;
 
@@ -93,6 +100,28 @@ typedef struct Queue
 	uint32_t	tail;
 	uint32_t	n;
 } Queue;
+
+/*
+ * What is watched to see whether replacement does any good, over windows of some
+ * misses.  Rates are hits per 1000 accesses.
+ */
+typedef struct Keeping
+{
+	bool		on;
+	uint32_t	misses;			/* in this window */
+	uint64_t	hits;			/* before this window */
+	uint32_t	rate_before;	/* of the window that made it keep */
+	uint32_t	best;			/* while keeping */
+	uint32_t	windows;		/* kept for so many */
+	uint32_t	wait;			/* do not keep for so many windows */
+	uint32_t	pause;			/* the last such wait */
+	uint32_t	patience;		/* windows after which hits must show */
+	uint32_t	entered;		/* counts entries while keeping */
+	uint32_t	first;			/* ring of the last ones entered: frames */
+	uint32_t	n;
+	uint32_t	recent[2 * RECENT_MAX];
+	uint32_t	number[2 * RECENT_MAX];
+} Keeping;
 
 /* Written by the sessions of one slot only, as a rule by one session. */
 typedef struct StatSlot
@@ -129,6 +158,7 @@ struct LtgCache
 	Queue		ghost_free, b1, b2;
 	uint32_t	p;
 	uint64_t	ghost_hits_recent, ghost_hits_frequent, evictions;
+	Keeping		keep;
 
 	StatSlot	stat[STAT_SLOTS];
 };
@@ -507,6 +537,144 @@ replace(LtgSession *s, LtgCache *c)
 	}
 }
 
+/*
+ * ---- when nothing is hit ----
+ *
+ * A loop over more blocks than there are pages defeats CAR as it defeats LRU:
+ * each block is evicted shortly before it is used again, and nothing tells,
+ * for its ghost is gone by then, too.  What helps is to leave most of the cache
+ * as it is: then that part of the loop is hit each time round.  So when a
+ * window of misses has brought next to no hits, the following ones evict what
+ * has entered last (except each 32nd time, so that the cache changes slowly).
+ * If that does not bring hits, or they become fewer again, CAR goes on as ever,
+ * and the next try is put off for longer.
+ */
+static uint64_t
+all_hits(const LtgCache *c)
+{
+	uint64_t	hits = 0;
+
+	for (int i = 0; i < STAT_SLOTS; i++)
+		hits += atomic_load_explicit(&c->stat[i].hits, memory_order_relaxed);
+	return hits;
+}
+
+/* A window ends while CAR is at work. */
+static void
+consider_keeping(Keeping *k, uint32_t rate)
+{
+	if (k->wait > 0)
+		k->wait--;
+	if (rate >= 125)
+	{
+		k->pause = 0;
+		k->patience = KEEP_PATIENCE;
+	}
+	else if (k->wait == 0)
+	{
+		k->on = true;
+		k->rate_before = rate;
+		k->best = 0;
+		k->windows = 0;
+		k->n = 0;
+		if (k->patience == 0)
+			k->patience = KEEP_PATIENCE;
+	}
+}
+
+/* A window ends while most of the cache is kept. */
+static void
+consider_replacing(Keeping *k, uint32_t rate)
+{
+	if (++k->windows < k->patience)
+		return;					/* a longer loop has not come round yet */
+	if (rate < k->rate_before + 60)
+	{
+		k->on = false;
+		k->pause = k->pause == 0 ? 1 : k->pause * 2 < KEEP_PAUSE_MAX ? k->pause * 2 : KEEP_PAUSE_MAX;
+		k->wait = k->pause;
+		if (k->patience < KEEP_PATIENCE_MAX)
+			k->patience *= 2;
+		return;
+	}
+	k->pause = 0;
+	/* they become fewer; or have a look at what CAR would do now */
+	if (rate * 4 < k->best * 3 || k->windows >= KEEP_WINDOWS)
+		k->on = false;
+	else if (rate > k->best)
+		k->best = rate;
+}
+
+static void
+end_window(LtgCache *c)
+{
+	Keeping    *k = &c->keep;
+	uint64_t	hits = all_hits(c);
+	uint32_t	rate = (uint32_t) ((hits - k->hits) * 1000 / (hits - k->hits + k->misses));
+
+	k->hits = hits;
+	k->misses = 0;
+	if (k->on)
+		consider_replacing(k, rate);
+	else
+		consider_keeping(k, rate);
+}
+
+static void
+note_entered(LtgCache *c, uint32_t i)
+{
+	Keeping    *k = &c->keep;
+	uint32_t	at = (k->first + k->n) % (2 * RECENT_MAX);
+
+	frame(c, i)->entered = 0;
+	if (!k->on)
+		return;
+	if (++k->entered == 0)
+		k->entered = 1;
+	frame(c, i)->entered = k->entered;
+	k->recent[at] = i;
+	k->number[at] = k->entered;
+	k->n++;
+}
+
+/* Some stay for a while, so that their readers can come back to them. */
+static bool
+evict_recent(LtgSession *s, LtgCache *c)
+{
+	Keeping    *k = &c->keep;
+	uint32_t	stay = c->c / 8 < RECENT_MAX ? c->c / 8 : RECENT_MAX;
+
+	while (k->n > stay)
+	{
+		uint32_t	i = k->recent[k->first];
+		uint32_t	place = frame(c, i)->place;
+		bool		same = frame(c, i)->entered == k->number[k->first];
+
+		k->first = (k->first + 1) % (2 * RECENT_MAX);
+		k->n--;
+		if (same && (place == AT_T1 || place == AT_T2) &&
+			atomic_load_explicit(&entry(c, i)->ref, memory_order_relaxed) == 0)
+		{
+			ghost_add(c, place == AT_T1 ? 1 : 2, entry(c, i)->file, entry(c, i)->offset);
+			evict(s, c, i);
+			c->evictions++;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void
+make_page(LtgSession *s, LtgCache *c)
+{
+	Keeping    *k = &c->keep;
+
+	if (++k->misses > (c->c / 2 > WINDOW_MIN ? c->c / 2 : WINDOW_MIN))
+		end_window(c);
+	if (!k->on || k->misses % KEEP_ADMIT_EACH == 0 || !evict_recent(s, c))
+		replace(s, c);
+}
+
 /* Make room for a new page and decide which clock it goes to. */
 static Place
 admit(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset)
@@ -515,7 +683,7 @@ admit(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset)
 	uint32_t	delta;
 
 	if (c->place[AT_T1].n + c->place[AT_T2].n == c->c)
-		replace(s, c);
+		make_page(s, c);
 	if (g == NONE)
 	{
 		/*
@@ -666,6 +834,7 @@ ltg_cache_publish(LtgSession *s, LtgCache *c, LtgFrame *f, LtgFileId file,
 		e->len = len;
 		atomic_store_explicit(&e->ref, 0, memory_order_relaxed);
 		frame_put(c, i, place);
+		note_entered(c, i);
 		hash_link(c, i);
 		atomic_store_explicit(&slot->filled_at,
 							  atomic_load_explicit(&slot->hits, memory_order_relaxed),
@@ -738,6 +907,15 @@ ltg_cache_stats(LtgSession *s, LtgCache *c, LtgCacheStats *stats)
 	stats->b1 = c->b1.n;
 	stats->b2 = c->b2.n;
 	stats->p = c->p;
+	stats->filling = c->place[AT_PRIVATE].n;
+	stats->leaving = c->place[AT_PENDING].n;
+	for (uint32_t i = c->place[AT_LIMBO].tail; i != NONE; i = frame(c, i)->link.prev)
+	{
+		if (ltg_epoch_passed(s->epochs, frame(c, i)->stamp))
+			break;				/* then so have all before it */
+		stats->leaving++;
+	}
+	stats->keeping = c->keep.on;
 	s->port->unlock(s->port, LTG_LOCK_CACHE);
 }
 

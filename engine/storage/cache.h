@@ -3,8 +3,10 @@
  *	  The block cache: decompressed blocks of immutable files in the shared
  *	  region, bounded, replaced by CAR (Bansal and Modha, FAST 2004), the clock
  *	  form of ARC: two clocks T1, T2, two ghost lists B1, B2, and the adaptation
- *	  of the target size p.  One thing is added: when a session soon looks up
- *	  again the block that it entered last, that is still the same use of it.
+ *	  of the target size p.  Two things are added: when a session soon looks up
+ *	  again the block that it entered last, that is still the same use of it; and
+ *	  when next to nothing is hit (a loop over more than the cache), most of the
+ *	  cache is kept as it is for a while, to see whether that brings hits.
  *
  * A hit takes no lock and writes to no shared line, except that it sets the
  * frame's reference bit if that is not set already.  Readers are protected by
@@ -34,6 +36,9 @@ typedef struct LtgCacheStats
 	uint64_t	evictions, bypasses;
 	uint64_t	frames, frames_used, frame_bytes;
 	uint64_t	t1, t2, b1, b2, p;
+	uint64_t	filling;		/* private to a session that reads the block */
+	uint64_t	leaving;		/* evicted, but a reader may still be at them */
+	bool		keeping;		/* most of the cache is kept as it is for now */
 } LtgCacheStats;
 
 /* Number of frames is what fits in size bytes, directory included. */
