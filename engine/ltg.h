@@ -1,7 +1,7 @@
 /*
  * ltg.h
  *	  The engine's public interface: the only header, with ltg_port.h, that a host
- *	  includes (it brings base/version.h and base/session.h with it).
+ *	  includes (it brings base/version.h, base/span.h and base/session.h with it).
  *
  * Life of a region
  *	 size -> init -> one session -> load -> (replay by the host) -> many
@@ -26,6 +26,7 @@
 #define LTG_H
 
 #include "base/session.h"
+#include "base/span.h"
 #include "base/version.h"
 
 typedef struct LtgConfig
@@ -227,6 +228,7 @@ typedef struct LtgScanOptions
 	uint32_t	hi_len;
 	bool		backward;
 	bool		cache_bypass;	/* do not fill the cache */
+	bool		keys_only;		/* leave payloads out: NULL, length 0 */
 	uint32_t	max_rows;		/* per batch, 0: engine's choice (about a block) */
 } LtgScanOptions;
 
@@ -251,6 +253,13 @@ extern LtgStatus ltg_scan_open(LtgSession *s, LtgStore *store, const LtgScanOpti
 extern LtgStatus ltg_scan_next(LtgScan *scan, LtgBatch *batch) LTG_MUST_CHECK;
 extern void ltg_batch_row(LtgScan *scan, uint32_t i, const uint8_t **key,
 						  uint32_t *key_len, LtgVersion *v);
+/*
+ * The rows from i on, as far as they can be described together: for those who
+ * read many.  What a span gives is what ltg_batch_row gives, except seq and aux.
+ */
+extern void ltg_batch_span(LtgScan *scan, uint32_t i, LtgSpan *span);
+/* Leave payloads out, or not, from the next batch on. */
+extern void ltg_scan_keys_only(LtgScan *scan, bool on);
 /* Continue elsewhere: new bounds and direction; the snapshot stays the one it
  * was opened with (opt->snap is not looked at). */
 extern LtgStatus ltg_scan_restart(LtgScan *scan, const LtgScanOptions *opt) LTG_MUST_CHECK;

@@ -254,7 +254,13 @@ typedef struct LightningSlot
 	uint8	   *owned;			/* buffer for copies, in tts_mcxt, kept when the
 								 * slot is cleared */
 	uint32		owned_size;
+	bool		copied;			/* the row was read as a whole */
+	ItemPointerData late_tid;	/* of the row, while late is set */
+	struct LightningScanDescData *late; /* the payload is to be had from there */
 } LightningSlot;
+/* Load the row that a scan has stored without its payload (slot->late is set);
+ * tableam_scan.c. */
+extern void lightning_slot_load(TupleTableSlot *slot);
 /* Make the slot show a stored version.  The payload must outlive the slot's
  * content unless copy is true.  rel is only asked for its OID. */
 extern void lightning_slot_store(TupleTableSlot *slot, Relation rel, uint64 rowid,

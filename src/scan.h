@@ -31,8 +31,21 @@ typedef struct LightningScanDescData
 	LightningSnapshot snap;
 	LightningScanGuard *guard;
 	LtgBatch	batch;
-	uint32		at;				/* next row of the batch */
+	uint32		at;				/* next row of the batch behind the span */
+	LtgSpan		span;			/* rows that need no call each ... */
+	uint32		span_left;		/* so many are left, from this entry on; only */
+	uint32		span_entry;		/* when on a row, and in scan's direction */
+	uint32		single_left;	/* rows to be asked for one by one */
 	LightningVersionScan *slow;
+
+	/*
+	 * Late loading: batches without payloads, while nobody asks for a row's
+	 * attributes (count(*), OFFSET, DELETE, MOVE).
+	 */
+	bool		late;			/* from the next batch on */
+	bool		late_batch;		/* this batch is one */
+	bool		late_refused;	/* somebody did ask: never again */
+	bool		resume;			/* begin anew behind the current row */
 
 	/* [lo, hi) is what may be returned */
 	uint64		lo;
@@ -70,7 +83,6 @@ typedef struct LightningParallelScanData
 {
 	ParallelTableScanDescData base; /* first */
 	uint64		end;			/* row ids beyond are newer than the scan */
-	uint64		chunk;
 	pg_atomic_uint64 next;
 } LightningParallelScanData;
 

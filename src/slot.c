@@ -7,7 +7,10 @@
  *	 S2. stored: payload points to an encoded row, attributes are decoded from
  *		 it as far as they were asked for;
  *	 S3. virtual: payload is NULL and all of tts_values are valid, put there by
- *		 the executor (slots of this class are also the source of inserts).
+ *		 the executor (slots of this class are also the source of inserts);
+ *	 S4. late: payload is NULL and late is set.  A scan has put the row's TID and
+ *		 transaction there; the payload is loaded when it is asked for, which
+ *		 makes it a stored slot that owns its payload.
  * A stored slot's payload belongs to a scan's batch, or to the slot itself
  * (payload == owned).  The owned buffer survives ExecClearTuple, so a fetch per
  * row costs no allocation.
@@ -26,6 +29,14 @@
 /* Buffers over this are not kept when a slot is cleared. */
 #define OWNED_KEEP (32 * 1024)
 
+/* S4 to S2. */
+static inline void
+load_late(TupleTableSlot *slot)
+{
+	if (unlikely(((LightningSlot *) slot)->late != NULL))
+		lightning_slot_load(slot);
+}
+
 static void
 slot_init(TupleTableSlot *slot)
 {
@@ -34,6 +45,7 @@ slot_init(TupleTableSlot *slot)
 	ls->payload = NULL;
 	ls->owned = NULL;
 	ls->owned_size = 0;
+	ls->late = NULL;
 	ls->xmin = InvalidTransactionId;
 }
 
@@ -57,6 +69,7 @@ slot_clear(TupleTableSlot *slot)
 		slot_release(slot);
 	ls->payload = NULL;
 	ls->payload_len = 0;
+	ls->late = NULL;
 	ls->off = 0;
 	ls->xmin = InvalidTransactionId;
 	ls->xmax = InvalidTransactionId;
@@ -104,10 +117,14 @@ slot_getsomeattrs_lightning(TupleTableSlot *slot, int natts)
 	uint16		header;
 	const bits8 *bits;
 	const char *data;
-	uint32		off = ls->off;
-	bool		slow = TTS_SLOW(slot);
-	int			attnum = slot->tts_nvalid;
+	uint32		off;
+	bool		slow;
+	int			attnum;
 
+	load_late(slot);
+	off = ls->off;
+	slow = TTS_SLOW(slot);
+	attnum = slot->tts_nvalid;
 	if (unlikely(ls->payload == NULL))
 		elog(ERROR, "getsomeattrs is not required to be called on a virtual tuple table slot");
 
@@ -166,7 +183,7 @@ slot_getsysattr_lightning(TupleTableSlot *slot, int attnum, bool *isnull)
 	LightningSlot *ls = (LightningSlot *) slot;
 
 	/* a slot that the executor filled has them once it has been inserted */
-	if (ls->payload == NULL && !TransactionIdIsValid(ls->xmin))
+	if (ls->payload == NULL && ls->late == NULL && !TransactionIdIsValid(ls->xmin))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot retrieve a system column in this context")));
@@ -219,6 +236,8 @@ slot_materialize(TupleTableSlot *slot)
 	LightningSlot *ls = (LightningSlot *) slot;
 
 	Assert(!TTS_EMPTY(slot));
+	load_late(slot);
+	ls->copied = true;
 	if (ls->payload == NULL)
 		materialize_virtual(slot);
 	else if (ls->payload != ls->owned)
@@ -255,6 +274,11 @@ slot_copyslot(TupleTableSlot *dstslot, TupleTableSlot *srcslot)
 	LightningSlot *src = (LightningSlot *) srcslot;
 
 	ExecClearTuple(dstslot);
+	if (srcslot->tts_ops == &TTSOpsLightning)
+	{
+		load_late(srcslot);
+		src->copied = true;
+	}
 	if (srcslot->tts_ops == &TTSOpsLightning && src->payload != NULL)
 		copy_lightning(dst, src);
 	else
@@ -288,6 +312,8 @@ slot_copy_heap_tuple(TupleTableSlot *slot)
 	HeapTuple	tuple;
 
 	Assert(!TTS_EMPTY(slot));
+	load_late(slot);
+	ls->copied = true;
 	if (ls->payload != NULL)
 		tuple = lightning_row_heap_tuple(slot->tts_tupleDescriptor, ls->payload, ls->payload_len);
 	else
@@ -311,6 +337,8 @@ slot_copy_minimal_tuple(TupleTableSlot *slot)
 	LightningSlot *ls = (LightningSlot *) slot;
 
 	Assert(!TTS_EMPTY(slot));
+	load_late(slot);
+	ls->copied = true;
 	if (ls->payload != NULL)
 		return lightning_row_minimal_tuple(ls->payload, ls->payload_len);
 	return heap_form_minimal_tuple(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
@@ -340,7 +368,7 @@ lightning_slot_store(TupleTableSlot *slot, Relation rel, uint64 rowid, const Ltg
 	const uint8 *payload = v->payload;
 
 	Assert(slot->tts_ops == &TTSOpsLightning);
-	Assert(v->kind == LTG_PUT && v->payload_len >= ROW_HEADER_SIZE);
+	Assert(v->kind == LTG_PUT && (v->payload == NULL || v->payload_len >= ROW_HEADER_SIZE));
 	if (copy)
 	{
 		uint8	   *mine = own(ls, v->payload_len);
@@ -350,6 +378,8 @@ lightning_slot_store(TupleTableSlot *slot, Relation rel, uint64 rowid, const Ltg
 	}
 	ls->payload = payload;
 	ls->payload_len = v->payload_len;
+	ls->late = NULL;
+	ls->copied = false;
 	ls->off = 0;
 	ls->xmin = (v->state == LTG_SETTLED || v->xid == 0) ? FrozenTransactionId : (TransactionId) v->xid;
 	ls->xmax = InvalidTransactionId;

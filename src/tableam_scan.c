@@ -11,6 +11,11 @@
  *		 moves rows to new row ids would otherwise follow itself).
  *	 I4. A scan remembers the last row id it returned, so a change of
  *		 direction is a new start next to that row.
+ *	 I5. A sequential scan whose rows nobody looks into goes on to batches
+ *		 without payloads.  Should somebody look into one after all, the row is
+ *		 read again by its row id with the scan's snapshot, which sees the
+ *		 same version as long as it is registered, whatever happened to blocks
+ *		 and files meanwhile; and the scan returns to whole batches.
  */
 #include "postgres.h"
 
@@ -34,12 +39,24 @@
 /* A sample skips up to so many row ids before it seeks. */
 #define SAMPLE_SKIP_MAX 1024
 
-/* Parallel scans: row ids per chunk, and chunks per table. */
-#define PARALLEL_CHUNK_MIN 256
+/*
+ * Parallel scans hand out chunks of row ids: a part of what is left, so that
+ * chunks are few at the beginning and small at the end.
+ */
+#define PARALLEL_CHUNK_MIN 1024
 #define PARALLEL_CHUNK_MAX (128 * 1024)
-#define PARALLEL_CHUNKS 1024
+#define PARALLEL_PART 32
 
 /* ---- the engine's scan ---- */
+
+static inline void
+drop_batch(LightningScanDesc scan)
+{
+	scan->batch.n = 0;
+	scan->at = 0;
+	scan->span_left = 0;
+	scan->single_left = 0;
+}
 
 void
 lightning_scan_window(LightningScanDesc scan, uint64 lo, uint64 hi)
@@ -47,8 +64,7 @@ lightning_scan_window(LightningScanDesc scan, uint64 lo, uint64 hi)
 	scan->lo = lo;
 	scan->hi = hi;
 	scan->place = LIGHTNING_FRESH;
-	scan->batch.n = 0;
-	scan->at = 0;
+	drop_batch(scan);
 }
 
 /* How to read depends on the snapshot, which may be set after scan_begin. */
@@ -84,8 +100,8 @@ start(LightningScanDesc scan, uint64 lo, uint64 hi, bool backward)
 {
 	choose_mode(scan);
 	scan->backward = backward;
-	scan->batch.n = 0;
-	scan->at = 0;
+	scan->resume = false;
+	drop_batch(scan);
 	if (scan->fast)
 	{
 		LtgSession *s = lightning_session();
@@ -100,6 +116,7 @@ start(LightningScanDesc scan, uint64 lo, uint64 hi, bool backward)
 		opt.lo_len = opt.hi_len = LIGHTNING_KEY_LEN;
 		opt.backward = backward;
 		opt.cache_bypass = scan->bypass;
+		opt.keys_only = scan->late;
 		if (scan->guard->scan == NULL)
 			st = ltg_scan_open(s, lightning_rel(scan->rs.rs_rd)->store, &opt, &scan->guard->scan);
 		else
@@ -123,8 +140,9 @@ fast_batch(LightningScanDesc scan)
 	LtgStatus	st;
 
 	CHECK_FOR_INTERRUPTS();
-	scan->at = 0;
-	scan->batch.n = 0;
+	drop_batch(scan);
+	scan->late_batch = scan->late;
+	ltg_scan_keys_only(scan->guard->scan, scan->late);
 	do
 	{
 		st = ltg_scan_next(scan->guard->scan, &scan->batch);
@@ -185,39 +203,152 @@ begin_step(LightningScanDesc scan, bool backward)
 	return true;
 }
 
+/*
+ * Describe the rows from `at` on: a span, or rows that are asked for one by one.
+ * False at the end of the batch.
+ */
+static bool
+next_stretch(LightningScanDesc scan)
+{
+	if (scan->at >= scan->batch.n)
+		return false;
+	ltg_batch_span(scan->guard->scan, scan->at, &scan->span);
+	if (scan->span.n == 0)
+		scan->single_left = scan->span.rows;
+	else
+	{
+		scan->span_left = scan->span.n;
+		scan->span_entry = scan->span.at;
+		scan->at += scan->span.n;
+	}
+	return true;
+}
+
+/* The next entry of the span, and its row id. */
+static inline uint32
+span_step(LightningScanDesc scan, uint64 *rowid)
+{
+	uint32		e = scan->span_entry;
+
+	scan->span_left--;
+	scan->span_entry += (uint32) scan->span.step;
+	*rowid = scan->rowid = ltg_span_key(&scan->span, e);
+	return e;
+}
+
+/* An engine's scan stands where it should: its next row. */
+static bool
+fast_row(LightningScanDesc scan, uint64 *rowid, LtgVersion *v)
+{
+	const uint8 *key;
+	uint32		key_len;
+	uint32		e;
+
+	if (scan->span_left == 0 && scan->single_left == 0 && !next_stretch(scan))
+	{
+		if (!fast_batch(scan))
+			return false;
+		next_stretch(scan);
+	}
+	if (scan->span_left > 0)
+	{
+		e = span_step(scan, rowid);
+		v->payload = ltg_span_payload(&scan->span, e, &v->payload_len);
+		v->kind = LTG_PUT;
+		v->state = scan->span.state;
+		v->tag = ltg_span_tag(&scan->span, e);
+		v->flags = 0;
+		v->cid = scan->span.cid;
+		v->xid = scan->span.xid;
+		v->seq = v->aux = 0;
+		return true;
+	}
+	scan->single_left--;
+	ltg_batch_row(scan->guard->scan, scan->at++, &key, &key_len, v);
+	*rowid = lightning_key_rowid(key);
+	return true;
+}
+
 bool
 lightning_scan_row(LightningScanDesc scan, bool backward, uint64 *rowid, LtgVersion *v)
 {
 	bool		found;
 
-	if (unlikely(scan->place != LIGHTNING_ON_ROW || scan->backward != backward))
+	if (unlikely(scan->place != LIGHTNING_ON_ROW || scan->backward != backward || scan->resume))
 		found = begin_step(scan, backward);
 	else
 		found = true;
 
-	if (found && scan->fast)
-	{
-		found = scan->at < scan->batch.n || fast_batch(scan);
-		if (found)
-		{
-			const uint8 *key;
-			uint32		key_len;
-
-			ltg_batch_row(scan->guard->scan, scan->at++, &key, &key_len, v);
-			*rowid = lightning_key_rowid(key);
-		}
-	}
-	else if (found)
-		found = slow_row(scan, rowid, v);
-
+	if (found)
+		found = scan->fast ? fast_row(scan, rowid, v) : slow_row(scan, rowid, v);
 	if (!found)
 	{
+		drop_batch(scan);
 		scan->place = backward ? LIGHTNING_BEFORE_FIRST : LIGHTNING_AFTER_LAST;
 		return false;
 	}
 	scan->place = LIGHTNING_ON_ROW;
 	scan->rowid = *rowid;
 	return true;
+}
+
+/* ---- late loading (I5) ---- */
+
+/*
+ * About to read another batch into this slot: did nobody look into the last
+ * row of the one before?
+ */
+static void
+consider_late(LightningScanDesc scan, TupleTableSlot *slot)
+{
+	LightningSlot *ls = (LightningSlot *) slot;
+
+	if (scan->late || scan->late_refused || scan->place != LIGHTNING_ON_ROW ||
+		!scan->fast || scan->span_left > 0 || scan->at < scan->batch.n || scan->batch.n == 0)
+		return;
+	scan->late = !TTS_EMPTY(slot) && ls->payload != NULL && ls->payload != ls->owned &&
+		slot->tts_nvalid == 0 && !ls->copied;
+}
+
+static void
+store_late(TupleTableSlot *slot, LightningScanDesc scan)
+{
+	LightningSlot *ls = (LightningSlot *) slot;
+
+	ls->late = scan;
+	ls->late_tid = slot->tts_tid;
+}
+
+void
+lightning_slot_load(TupleTableSlot *slot)
+{
+	LightningSlot *ls = (LightningSlot *) slot;
+	LightningScanDesc scan = ls->late;
+	Relation	rel = scan->rs.rs_rd;
+	ItemPointerData tid = ls->late_tid;
+	ItemPointerData shown = slot->tts_tid;
+
+	if (!lightning_get_row(rel, lightning_tid_rowid(&tid), &scan->snap, slot) ||
+		!ItemPointerEquals(&slot->tts_tid, &tid))
+	{
+		ExecClearTuple(slot);
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("row (%u,%u) of table \"%s\" changed under a scan that sees it",
+						ItemPointerGetBlockNumberNoCheck(&tid),
+						ItemPointerGetOffsetNumberNoCheck(&tid),
+						RelationGetRelationName(rel))));
+	}
+	slot->tts_tid = shown;
+	/* rows are looked into after all */
+	scan->late = false;
+	scan->late_refused = true;
+	if (scan->late_batch)
+	{
+		scan->late_batch = false;
+		scan->resume = true;
+		drop_batch(scan);
+	}
 }
 
 /* ---- begin, rescan, end ---- */
@@ -357,33 +488,73 @@ parallel_row(LightningScanDesc scan, uint64 *rowid, LtgVersion *v)
 	}
 }
 
+/* The general case: ends of spans, versions of others, changes of direction. */
+static pg_noinline bool
+getnext_row(LightningScanDesc scan, ScanDirection dir, TupleTableSlot *slot)
+{
+	uint64		rowid;
+	LtgVersion	v;
+	bool		found;
+
+	consider_late(scan, slot);
+	if (scan->rs.rs_parallel != NULL)
+	{
+		Assert(ScanDirectionIsForward(dir));
+		found = parallel_row(scan, &rowid, &v);
+	}
+	else
+		found = lightning_scan_row(scan, ScanDirectionIsBackward(dir), &rowid, &v);
+	if (!found)
+	{
+		ExecClearTuple(slot);
+		return false;
+	}
+	lightning_slot_store(slot, scan->rs.rs_rd, rowid, &v, false);
+	if (v.payload == NULL)
+		store_late(slot, scan);
+	return true;
+}
+
+/* A row of a span into the slot: what lightning_slot_store does, without calls. */
+static inline void
+span_slot(LightningScanDesc scan, TupleTableSlot *slot)
+{
+	LightningSlot *ls = (LightningSlot *) slot;
+	const LtgSpan *span = &scan->span;
+	uint64		rowid;
+	uint32		e = span_step(scan, &rowid);
+
+	Assert(slot->tts_ops == &TTSOpsLightning);
+	ls->payload = ltg_span_payload(span, e, &ls->payload_len);
+	ls->off = 0;
+	ls->copied = false;
+	ls->xmin = (span->state == LTG_SETTLED || span->xid == 0) ? FrozenTransactionId
+		: (TransactionId) span->xid;
+	ls->xmax = InvalidTransactionId;
+	ls->cid = span->cid;
+	slot->tts_nvalid = 0;
+	slot->tts_flags &= ~(TTS_FLAG_EMPTY | TTS_FLAG_SLOW);
+	lightning_set_tid(&slot->tts_tid, rowid, ltg_span_tag(span, e));
+	slot->tts_tableOid = RelationGetRelid(scan->rs.rs_rd);
+	ls->late = NULL;
+	if (ls->payload == NULL)
+		store_late(slot, scan);
+}
+
 bool
 lightning_scan_getnextslot(TableScanDesc sscan, ScanDirection dir, TupleTableSlot *slot)
 {
 	LightningScanDesc scan = (LightningScanDesc) sscan;
-	uint64		rowid;
-	LtgVersion	v;
 
+	if (unlikely(ScanDirectionIsNoMovement(dir)))
+		return !TTS_EMPTY(slot);
 	for (;;)
 	{
-		bool		found;
-
-		if (unlikely(ScanDirectionIsNoMovement(dir)))
-			return !TTS_EMPTY(slot);
-		if (scan->rs.rs_parallel != NULL)
-		{
-			Assert(ScanDirectionIsForward(dir));
-			found = parallel_row(scan, &rowid, &v);
-		}
-		else
-			found = lightning_scan_row(scan, ScanDirectionIsBackward(dir), &rowid, &v);
-		if (!found)
-		{
-			ExecClearTuple(slot);
+		if (likely(scan->span_left > 0 && scan->backward == ScanDirectionIsBackward(dir)))
+			span_slot(scan, slot);
+		else if (!getnext_row(scan, dir, slot))
 			return false;
-		}
-		lightning_slot_store(slot, scan->rs.rs_rd, rowid, &v, false);
-		if (scan->rs.rs_nkeys == 0 || keys_match(sscan, slot))
+		if (likely(scan->rs.rs_nkeys == 0) || keys_match(sscan, slot))
 		{
 			pgstat_count_heap_getnext(scan->rs.rs_rd);
 			return true;
@@ -444,14 +615,10 @@ Size
 lightning_parallelscan_initialize(Relation rel, ParallelTableScanDesc pscan)
 {
 	LightningParallelScanData *p = (LightningParallelScanData *) pscan;
-	uint64		chunk;
 
 	p->base.phs_relid = RelationGetRelid(rel);
 	p->base.phs_syncscan = false;
 	p->end = ltg_store_next_rowid(lightning_rel(rel)->store);
-	chunk = p->end / PARALLEL_CHUNKS;
-	chunk = TYPEALIGN(LIGHTNING_BLOCK_ROWS, chunk);
-	p->chunk = Max(Min(chunk, PARALLEL_CHUNK_MAX), PARALLEL_CHUNK_MIN);
 	pg_atomic_init_u64(&p->next, 0);
 	return sizeof(LightningParallelScanData);
 }
@@ -468,14 +635,19 @@ bool
 lightning_parallel_next(ParallelTableScanDesc pscan, uint64 *lo, uint64 *hi)
 {
 	LightningParallelScanData *p = (LightningParallelScanData *) pscan;
+	uint64		at = pg_atomic_read_u64(&p->next);
+	uint64		chunk;
 
-	/* don't let a scan that is asked again and again overflow it */
-	if (pg_atomic_read_u64(&p->next) >= p->end)
-		return false;
-	*lo = pg_atomic_fetch_add_u64(&p->next, p->chunk);
-	if (*lo >= p->end)
-		return false;
-	*hi = Min(*lo + p->chunk, p->end);
+	do
+	{
+		if (at >= p->end)
+			return false;
+		chunk = (p->end - at) / PARALLEL_PART;
+		chunk = Max(Min(chunk, PARALLEL_CHUNK_MAX), PARALLEL_CHUNK_MIN);
+		chunk = Min(TYPEALIGN64(LIGHTNING_BLOCK_ROWS, at + chunk), p->end) - at;
+	} while (!pg_atomic_compare_exchange_u64(&p->next, &at, at + chunk));
+	*lo = at;
+	*hi = at + chunk;
 	return true;
 }
 

@@ -37,6 +37,7 @@ slot_has_external(TupleTableSlot *slot)
 {
 	LightningSlot *lslot = (LightningSlot *) slot;
 
+	/* a late slot goes the other way */
 	if (slot->tts_ops == &TTSOpsLightning && lslot->payload != NULL)
 		return lightning_row_has_external(lslot->payload, lslot->payload_len);
 	slot_getallattrs(slot);

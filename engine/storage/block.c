@@ -398,12 +398,12 @@ block_meta(const uint8_t *b, uint32_t i, LtgVersion *v)
 	v->aux = load_le(rec, b[LTG_BH_AUX_WIDTH]);
 }
 
-void
-ltg_block_version(const uint8_t *b, uint32_t i, LtgVersion *v)
+/* Everything but the payload. */
+static inline void
+block_version_head(const uint8_t *b, uint32_t i, LtgVersion *v)
 {
 	uint32_t	tags = ltg_load32(b + LTG_BH_TAGS);
 
-	block_payload(b, i, &v->payload, &v->payload_len);
 	v->tag = tags == 0 ? 0 : b[tags + i];
 	if ((b[LTG_BH_FLAGS] & (LTG_BF_PLAIN | LTG_BF_SETTLED)) == (LTG_BF_PLAIN | LTG_BF_SETTLED))
 	{
@@ -415,6 +415,81 @@ ltg_block_version(const uint8_t *b, uint32_t i, LtgVersion *v)
 	}
 	else
 		block_meta(b, i, v);
+}
+
+void
+ltg_block_version(const uint8_t *b, uint32_t i, LtgVersion *v)
+{
+	block_payload(b, i, &v->payload, &v->payload_len);
+	block_version_head(b, i, v);
+}
+
+/* ---- parts of a plain block ---- */
+
+static inline bool
+has_tails(const uint8_t *b)
+{
+	return b[LTG_BH_TAIL_WIDTH] != 0 || ltg_load16(b + LTG_BH_TAIL_LEN) != 0;
+}
+
+uint32_t
+ltg_block_keys_len(const uint8_t *b, uint32_t len)
+{
+	uint64_t	end;
+
+	/* tails stand behind the payload index, just before the payloads */
+	if (has_tails(b) || b[LTG_BH_PAY_WIDTH] == 0)
+		end = ltg_load32(b + LTG_BH_PAYLOADS);
+	else
+		end = ltg_load32(b + LTG_BH_PAY_INDEX);
+	/* records are read 8 bytes at a time */
+	end += 8;
+	return end < len ? (uint32_t) end : len;
+}
+
+void
+ltg_block_entry_key(const uint8_t *b, uint32_t i, uint8_t *key_buf, uint32_t *key_len,
+					LtgVersion *v)
+{
+	LTG_ASSERT(i < ltg_block_n(b));
+	*key_len = ltg_block_key(b, i, key_buf);
+	v->payload = NULL;
+	v->payload_len = 0;
+	block_version_head(b, i, v);
+}
+
+bool
+ltg_block_span(const uint8_t *b, bool payloads, LtgSpan *span)
+{
+	Heads		h = block_heads(b);
+	uint32_t	prefix = ltg_load16(b + LTG_BH_PREFIX_LEN);
+	uint32_t	tags = ltg_load32(b + LTG_BH_TAGS);
+	uint64_t	shared = 0;
+
+	LTG_ASSERT((b[LTG_BH_FLAGS] & LTG_BF_PLAIN) != 0);
+	if (has_tails(b) || h.width == 0 || prefix + h.width > 8)
+		return false;
+	for (uint32_t i = 0; i < prefix; i++)
+		shared = shared << 8 | b[LTG_BH_BYTES + i];
+	shared = h.width == 8 ? 0 : shared << 8 * h.width;
+	span->key = h.dense ? shared | h.first : shared;
+	span->heads = h.dense ? NULL : h.last;
+	span->head_width = h.width;
+	span->head_mask = h.mask;
+	span->tags = tags == 0 ? NULL : b + tags;
+	span->state = (LtgState) LTG_KSF_STATE(b[LTG_BH_KSF]);
+	span->xid = 0;
+	span->cid = 0;
+	if ((b[LTG_BH_FLAGS] & LTG_BF_SETTLED) == 0)
+	{
+		span->xid = ltg_load64(b + LTG_BH_XID_BASE);
+		span->cid = ltg_load32(b + LTG_BH_CID_BASE);
+	}
+	span->pay_width = payloads ? b[LTG_BH_PAY_WIDTH] : 0;
+	span->pay_len = payloads ? ltg_load32(b + LTG_BH_PAY_LEN) : 0;
+	span->pay_index = payloads ? b + ltg_load32(b + LTG_BH_PAY_INDEX) : NULL;
+	span->payloads = payloads ? b + ltg_load32(b + LTG_BH_PAYLOADS) : NULL;
+	return true;
 }
 
 void

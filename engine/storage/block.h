@@ -12,6 +12,7 @@
 
 #include "base/coding.h"
 #include "base/session.h"
+#include "base/span.h"
 #include "base/version.h"
 #include "storage/format.h"
 
@@ -128,6 +129,18 @@ extern uint32_t ltg_block_group_start(const uint8_t *b, uint32_t i);
 /* Copy the key of entry i to buf (LTG_KEY_MAX); returns its length. */
 extern uint32_t ltg_block_key(const uint8_t *b, uint32_t i, uint8_t *buf);
 extern void ltg_block_version(const uint8_t *b, uint32_t i, LtgVersion *v);
+/*
+ * Without payloads: a copy of the first ltg_block_keys_len bytes of a plain
+ * block is enough for ltg_block_n, ltg_block_key, ltg_block_entry_key and
+ * ltg_block_span.
+ */
+extern uint32_t ltg_block_keys_len(const uint8_t *b, uint32_t len);
+/* Like ltg_block_entry; the payload is NULL. */
+extern void ltg_block_entry_key(const uint8_t *b, uint32_t i, uint8_t *key_buf,
+								uint32_t *key_len, LtgVersion *v);
+/* Describe a plain block (all but n, at and step); false if its keys are not
+ * integers. */
+extern bool ltg_block_span(const uint8_t *b, bool payloads, LtgSpan *span);
 /* Child of an inner block that may hold key. */
 extern uint32_t ltg_inner_find(const uint8_t *b, const uint8_t *key, uint32_t key_len);
 extern void ltg_inner_child(const uint8_t *b, uint32_t i, uint64_t *offset, uint32_t *disk_len);

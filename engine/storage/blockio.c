@@ -259,11 +259,11 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 
 	if (s->cache != NULL)
 	{
+		LTG_ASSERT(use == LTG_CACHE_PEEK || s->epoch_depth > 0);
 		if (use == LTG_CACHE_NORMAL)
-		{
-			LTG_ASSERT(s->epoch_depth > 0);
 			*data = ltg_cache_lookup(s, s->cache, at->file, at->offset, len);
-		}
+		else if (use == LTG_CACHE_BYPASS)
+			*data = ltg_cache_peek(s, s->cache, at->file, at->offset, len);
 		else
 			LTG_TRY(peek(s, at, owned, data, len));
 		if (LTG_LIKELY(*data != NULL))
@@ -287,6 +287,13 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 	s->blocks_read++;
 	return load(s, c, at, type, s->cache != NULL && use == LTG_CACHE_NORMAL,
 				owned, data, len);
+}
+
+void
+ltg_block_prefetch(LtgSession *s, LtgFileId file, uint64_t next, uint64_t after)
+{
+	if (s->cache != NULL)
+		ltg_cache_prefetch(s->cache, file, next, after);
 }
 
 LtgStatus

@@ -27,8 +27,9 @@ extern void ltg_private_free(LtgSession *s, void **owned);
 /*
  * Read a block of the wanted type.  *data is 8-byte aligned.
  *
- * LTG_CACHE_NORMAL: REQUIRES an epoch if the session has a cache.  *data points
- * into the cache (valid until the epoch is left) or into *owned.
+ * LTG_CACHE_NORMAL, LTG_CACHE_BYPASS: REQUIRES an epoch if the session has a
+ * cache.  *data points into the cache (valid until the epoch is left) or into
+ * *owned.
  * LTG_CACHE_PEEK: needs no epoch, *data is always in *owned.
  */
 extern LtgStatus ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type,
@@ -38,6 +39,12 @@ extern LtgStatus ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t ty
 /* The same, always from the file, to *owned. */
 extern LtgStatus ltg_block_read_file(LtgSession *s, const LtgBlockPtr *at, uint8_t type,
 									 void **owned, const uint8_t **data, uint32_t *len) LTG_MUST_CHECK;
+
+/*
+ * Bring what the processor needs to find a cached block nearer: `next` is about
+ * to be read, `after` is the one behind it (0: none).  REQUIRES an epoch.
+ */
+extern void ltg_block_prefetch(LtgSession *s, LtgFileId file, uint64_t next, uint64_t after);
 
 /* Read bytes of a data file, exactly len of them, else LTG_CORRUPT. */
 extern LtgStatus ltg_file_read_exact(LtgSession *s, LtgFileId file, void *buf,

@@ -729,6 +729,30 @@ ltg_cache_peek(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset,
 	return ltg_frame_data(frame_header(c, i));
 }
 
+void
+ltg_cache_prefetch(const LtgCache *c, LtgFileId file, uint64_t next, uint64_t after)
+{
+	if (c->n_frames == 0)
+		return;
+	if (after != 0)
+		__builtin_prefetch(&buckets(c)[bucket_of(c, file, after)]);
+	if (next != 0)
+	{
+		uint32_t	i = atomic_load_explicit(&buckets(c)[bucket_of(c, file, next)],
+											 memory_order_acquire);
+
+		if (i != NONE)
+		{
+			const uint8_t *data = (const uint8_t *) frame_header(c, i) + FRAME_HEADER;
+
+			__builtin_prefetch(entry(c, i));
+			__builtin_prefetch(data);
+			__builtin_prefetch(data + LTG_CACHE_LINE);
+			__builtin_prefetch(data + 2 * LTG_CACHE_LINE);
+		}
+	}
+}
+
 /*
  * A scan returns to the block it has just read to go on from there, a few times
  * per block.  That is still the same use of the block: if it counted as another,

@@ -55,6 +55,13 @@ extern const uint8_t *ltg_cache_peek(LtgSession *s, LtgCache *c, LtgFileId file,
 									 uint64_t offset, uint32_t *len);
 
 /*
+ * Prefetch, in two steps: for the block that is read next what its bucket, which
+ * should have been fetched before, leads to; for the one behind it the bucket.
+ * An offset of 0 is none.  REQUIRES an epoch.
+ */
+extern void ltg_cache_prefetch(const LtgCache *c, LtgFileId file, uint64_t next, uint64_t after);
+
+/*
  * A private frame to fill for (file, offset), or NULL (too large, or none to
  * be had now).  Must be followed by publish or abandon before the epoch ends.
  */

@@ -177,7 +177,7 @@ extern void ltg_point_close(LtgSession *s, LtgPoint *p);
  * entering again, only the seek calls may follow.  With LTG_CACHE_PEEK blocks
  * are copied to the iterator's own memory: no epoch is needed, and position and
  * pointers live until the iterator is moved or closed, whatever epochs come
- * and go.  The caller then sees to it that the file is not removed (its run is
+ * and go.  LTG_CACHE_BYPASS is like NORMAL in this.  With PEEK the caller sees to it that the file is not removed (its run is
  * reserved by a compaction, or an epoch or lock protects the run set).
  *
  * After LTG_END or an error there is no position; only seeks may follow.  A
@@ -186,8 +186,9 @@ extern void ltg_point_close(LtgSession *s, LtgPoint *p);
 typedef enum LtgCacheUse
 {
 	LTG_CACHE_NORMAL,			/* look up, insert on a miss */
-	LTG_CACHE_PEEK				/* use cached blocks, never insert (compaction,
-								 * check, huge scans) */
+	LTG_CACHE_PEEK,				/* copy cached blocks, never insert (compaction,
+								 * check) */
+	LTG_CACHE_BYPASS			/* use cached blocks, never insert (huge scans) */
 } LtgCacheUse;
 
 typedef struct LtgRunIter LtgRunIter;

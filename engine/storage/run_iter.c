@@ -8,7 +8,8 @@
  * level has a neighbour, and descends along its edge.
  *
  * With LTG_CACHE_NORMAL the blocks of the path are pointers into the cache,
- * good while the epoch lasts.  With LTG_CACHE_PEEK all of them are private.
+ * good while the epoch lasts (LTG_CACHE_BYPASS: unless they are not cached).  With
+ * LTG_CACHE_PEEK all of them are private.
  *
  * After an error or LTG_END the iterator has no position; only positioning
  * calls are allowed then.
@@ -145,6 +146,24 @@ descend_edge(LtgRunIter *it, uint32_t lv, bool last)
 	return LTG_OK;
 }
 
+/* One who goes from block to block will want the next ones, too. */
+static void
+prefetch_next(LtgRunIter *it)
+{
+	const PathStep *p = &it->path[1];
+	uint32_t	n = ltg_block_n(p->data);
+	uint64_t	next = 0;
+	uint64_t	after = 0;
+	uint32_t	disk_len;
+
+	if (it->use == LTG_CACHE_PEEK || p->at >= n)
+		return;
+	ltg_inner_child(p->data, p->at + 1, &next, &disk_len);
+	if (p->at + 1 < n)
+		ltg_inner_child(p->data, p->at + 2, &after, &disk_len);
+	ltg_block_prefetch(it->s, it->ref.file, next, after);
+}
+
 LtgStatus
 ltg_run_iter_next_block(LtgRunIter *it)
 {
@@ -160,6 +179,7 @@ ltg_run_iter_next_block(LtgRunIter *it)
 		{
 			p->at++;
 			LTG_TRY(descend_edge(it, lv, false));
+			prefetch_next(it);
 			return stand_first(it, 0);
 		}
 	}

@@ -44,6 +44,45 @@ row_id(const uint8_t *key)
 	return id;
 }
 
+/* From row `from` on, the batch by spans is the batch row by row. */
+static void
+check_spans(LtgScan *scan, const LtgBatch *b, uint32_t from, bool keys_only)
+{
+	uint32_t	i = from;
+
+	while (i < b->n)
+	{
+		LtgSpan		span;
+		uint32_t	rows;
+		uint32_t	e;
+
+		ltg_batch_span(scan, i, &span);
+		rows = span.rows;
+		e = span.at;
+		assert_true(rows > 0 && rows <= b->n - i);
+		assert_true(span.n == 0 || span.n == rows);
+		for (; rows > 0; rows--, i++, e += (uint32_t) span.step)
+		{
+			const uint8_t *key;
+			const uint8_t *payload;
+			uint32_t	len;
+			LtgVersion	v;
+
+			ltg_batch_row(scan, i, &key, &len, &v);
+			if (keys_only)
+				assert_null(v.payload);
+			if (span.n == 0)
+				continue;
+			assert_int_equal(ltg_span_key(&span, e), row_id(key));
+			assert_int_equal(ltg_span_tag(&span, e), v.tag);
+			assert_int_equal(span.xid, v.xid);
+			payload = ltg_span_payload(&span, e, &len);
+			assert_ptr_equal(payload, v.payload);
+			assert_int_equal(len, v.payload_len);
+		}
+	}
+}
+
 /* The scan must give exactly first, first + step, ... below end. */
 static void
 expect_rows(LtgStore *t, const LtgScanOptions *given, uint64_t lo, uint64_t hi,
@@ -86,9 +125,16 @@ expect_rows(LtgStore *t, const LtgScanOptions *given, uint64_t lo, uint64_t hi,
 			ltg_batch_row(scan, i, &key, &len, &v);
 			assert_int_equal(len, 5);
 			assert_int_equal(row_id(key), want);
+			if (opt.keys_only)
+			{
+				assert_null(v.payload);
+				continue;
+			}
 			memcpy(&id, v.payload, 8);
 			assert_int_equal(id, want);
 		}
+		check_spans(scan, &b, 0, opt.keys_only);
+		check_spans(scan, &b, b.n / 2, opt.keys_only);
 	}
 	lrig_expect(&rig, st, LTG_END, __FILE__, __LINE__);
 	assert_int_equal(ltg_scan_next(scan, &b), LTG_END);
@@ -103,9 +149,10 @@ every_way(LtgStore *t, uint64_t first, uint64_t n)
 	static const uint32_t max_rows[] = {0, 1, 7, 8, 1000};
 
 	for (uint32_t k = 0; k < 5; k++)
-		for (int bypass = 0; bypass < 2; bypass++)
+		for (int bits = 0; bits < 4; bits++)
 		{
-			LtgScanOptions opt = {.cache_bypass = bypass, .max_rows = max_rows[k]};
+			LtgScanOptions opt = {.cache_bypass = bits & 1, .keys_only = (bits & 2) != 0,
+			.max_rows = max_rows[k]};
 			uint64_t	last = first + n - 1;
 
 			if (max_rows[k] == 1 && n > 2000)
@@ -259,6 +306,80 @@ change_between_calls(void **state)
 		/* the next round starts from what all see as 100 bytes again */
 		load(t, 1000, 3000, 1, 100);
 	}
+	lrig_close(&rig);
+}
+
+/*
+ * Rows first seen without their payload are read again with the snapshot, while
+ * others change them, and flushes and compactions replace the files they were in.
+ */
+static void
+payloads_later(void **state)
+{
+	LtgStore   *t;
+	LtgRow		row = {0};
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	load(t, 1000, 3000, 1, 100);
+	lrig_flush_all(&rig);
+	lrig_compact_all(&rig);
+	for (int backward = 0; backward < 2; backward++)
+	{
+		RigSnapshot *snap = lrig_snapshot(&rig, 0, 0);
+		LtgScanOptions opt = {.snap = &snap->snap, .max_rows = 90, .backward = backward,
+		.keys_only = true};
+		LtgScan    *scan;
+		LtgBatch	b;
+		uint64_t	next = backward ? 3999 : 1000;
+		uint32_t	calls = 0;
+		LtgStatus	st;
+
+		lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+		while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
+		{
+			bool		late = calls % 3 != 2;
+
+			/* the rows of this batch change before they are looked into */
+			load(t, backward ? next - b.n + 1 : next, b.n, 1, 30);
+			if (calls % 4 == 1)
+				lrig_flush_all(&rig);
+			if (calls % 4 == 3)
+			{
+				LtgCompactResult r;
+
+				lrig_flush_all(&rig);
+				lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+			}
+			for (uint32_t i = 0; i < b.n; i++)
+			{
+				const uint8_t *key;
+				uint32_t	len;
+				LtgVersion	v;
+
+				ltg_batch_row(scan, i, &key, &len, &v);
+				assert_int_equal(row_id(key), next);
+				assert_int_equal(v.payload == NULL, late);
+				if (late)
+				{
+					lrig_ok(&rig, ltg_get(rig.s, t, key, len, &snap->snap, &row));
+					v = row.v;
+				}
+				assert_int_equal(v.payload_len, 100);
+				assert_memory_equal(v.payload, &next, 8);
+				next = backward ? next - 1 : next + 1;
+			}
+			calls++;
+			ltg_scan_keys_only(scan, calls % 3 != 2);
+		}
+		lrig_expect(&rig, st, LTG_END, __FILE__, __LINE__);
+		assert_int_equal(next, backward ? 999 : 4000);
+		ltg_scan_close(scan);
+		lrig_release(&rig, snap);
+		load(t, 1000, 3000, 1, 100);
+	}
+	ltg_row_free(rig.s, &row);
 	lrig_close(&rig);
 }
 
@@ -423,6 +544,7 @@ main(void)
 		cmocka_unit_test(interleaved),
 		cmocka_unit_test(big_rows),
 		cmocka_unit_test(change_between_calls),
+		cmocka_unit_test(payloads_later),
 		cmocka_unit_test(restart_scan),
 		cmocka_unit_test(dropped),
 		cmocka_unit_test(judged_once),
