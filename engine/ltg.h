@@ -66,6 +66,9 @@ typedef struct LtgStoreKey
 #define LTG_STORE_UNLOGGED 0x01	/* emptied by a crash */
 #define LTG_STORE_TEMP 0x02		/* gone after any restart */
 #define LTG_STORE_KEEP_GRAVES 0x04	/* tombstones stay until ltg_store_clear_graves */
+#define LTG_STORE_LOCKS 0x08	/* versions last as long as their writer runs: flush
+								 * and compaction drop those of ended ones, whether
+								 * committed or aborted.  Of use with raw scans. */
 
 /*
  * Shared store descriptors are type-stable: a pointer stays a valid store

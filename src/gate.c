@@ -62,6 +62,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "lockstore.h"
 #include "server.h"
 
 #define GATE_POLL_MS 50			/* nothing going on */
@@ -551,7 +552,7 @@ lightning_gate_main(Datum arg)
 	(void) flush_for(s, redo, false, 0);
 	pg_atomic_write_u64(&lightning_shared->gate_done, redo);
 	remove_closed_mark(PANIC);
-	lightning_rowlock_restore(s);
+	lightning_lockstore_restore(s);
 
 	set_state(LIGHTNING_GATE_UP);
 	ereport(DEBUG1, (errmsg_internal("lightning gate is up")));

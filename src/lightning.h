@@ -349,7 +349,6 @@ extern void lightning_rowlock_at_xact_end(void);
 /* PRE_PREPARE: so that the locks survive a restart. May fail. */
 extern void lightning_rowlock_before_prepare(void);
 extern void lightning_rowlock_at_prepare(void);
-extern void lightning_rowlock_restore(LtgSession *s);	/* at start, by the gate */
 extern void lightning_rowlock_at_subabort(SubTransactionId subid);
 
 /* ---- wal.c / rmgr.c ---- */

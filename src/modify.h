@@ -111,11 +111,23 @@ typedef struct LightningRowLockState
 } LightningRowLockState;
 
 /* All of these REQUIRE the row's latch. */
-extern void lightning_rowlock_probe(uint64 store_id, uint64 rowid, LockTupleMode mode,
-									LightningRowLockState *state);
+extern void lightning_rowlock_probe(Relation rel, uint64 store_id, uint64 rowid,
+									LockTupleMode mode, LightningRowLockState *state);
 extern void lightning_rowlock_take(uint64 store_id, uint64 rowid, LockTupleMode mode);
-/* Others' locks on a row go with it to its new rowid. */
-extern void lightning_rowlock_copy(uint64 store_id, uint64 from_rowid, uint64 to_rowid);
+/*
+ * Others' locks on a row go with it to its new rowid.  False: the latch has been
+ * released and something was waited for: start over.
+ */
+extern bool lightning_rowlock_copy(Relation rel, uint64 store_id, uint64 from_rowid,
+								   uint64 to_rowid);
+
+/*
+ * To be called before the latch is taken: makes sure that there is memory for a
+ * few locks, which may write and wait.
+ */
+extern void lightning_rowlock_make_room(void);
+/* Has this transaction not ended yet? */
+extern bool lightning_xact_goes_on(LtgXid xid);
 
 /* ON CONFLICT tokens */
 extern void lightning_speculative_begin(uint64 store_id, uint64 rowid, uint32 token);

@@ -607,7 +607,8 @@ is_orphan(const LtgStoreInfo *info)
 	bool		there;
 	int			os_errno;
 
-	if (!main_fork_missing(&info->key, MAIN_FORKNUM))
+	/* the store of row locks has no relation */
+	if ((info->flags & LTG_STORE_LOCKS) != 0 || !main_fork_missing(&info->key, MAIN_FORKNUM))
 		return false;
 	/* during recovery unlogged relations have but an init fork */
 	if ((info->flags & LTG_STORE_UNLOGGED) != 0 && !main_fork_missing(&info->key, INIT_FORKNUM))

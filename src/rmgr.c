@@ -25,6 +25,7 @@
 #include "storage/standby.h"
 #include "utils/memutils.h"
 
+#include "lockstore.h"
 #include "modify.h"
 
 /* A record being read. */
@@ -109,6 +110,8 @@ kind_name(uint8 info)
 			return "RAW";
 		case XLOG_LIGHTNING_REMOVED:
 			return "REMOVED";
+		case XLOG_LIGHTNING_LOCKS:
+			return "LOCKS";
 	}
 	return NULL;
 }
@@ -543,6 +546,35 @@ redo_raw(LtgSession *s, Reading *r)
 	apply(s, w, n, r->lsn);
 }
 
+static void
+redo_locks(LtgSession *s, Reading *r)
+{
+	LtgStore   *store = find_store(s, r);
+	uint64		first = read_varint(r);
+	uint64		n = read_varint(r);
+	LtgWrite   *w;
+	uint8	   *keys;
+	uint8	   *payloads;
+
+	if (store == NULL)
+		return;
+	if (r->bad || n > LIGHTNING_LOCKSTORE_BATCH)
+		damaged_record(r);
+	w = palloc(sizeof(LtgWrite) * n);
+	keys = palloc(LIGHTNING_LOCKSTORE_KEY_LEN * n);
+	payloads = palloc(LIGHTNING_LOCKSTORE_PAYLOAD_LEN * n);
+	for (uint64 i = 0; i < n; i++)
+	{
+		r->p = lightning_lockstore_read(r->p, r->end, store, first + i, &w[i],
+										keys + i * LIGHTNING_LOCKSTORE_KEY_LEN,
+										payloads + i * LIGHTNING_LOCKSTORE_PAYLOAD_LEN);
+		if (r->p == NULL)
+			damaged_record(r);
+		ltg_store_note_rowid(store, first + i);
+	}
+	apply(s, w, n, r->lsn);
+}
+
 /* CREATE_STORE, TRUNCATE_STORE, DROP_STORE */
 static void
 redo_store(LtgSession *s, Reading *r)
@@ -633,6 +665,9 @@ redo_one(XLogReaderState *record)
 		case XLOG_LIGHTNING_RAW:
 			redo_raw(s, &r);
 			break;
+		case XLOG_LIGHTNING_LOCKS:
+			redo_locks(s, &r);
+			break;
 		case XLOG_LIGHTNING_CREATE_STORE:
 		case XLOG_LIGHTNING_TRUNCATE_STORE:
 		case XLOG_LIGHTNING_DROP_STORE:
@@ -710,6 +745,12 @@ desc_rows(StringInfo buf, Reading *r)
 	if (r->info == XLOG_LIGHTNING_RAW)
 	{
 		appendStringInfo(buf, " rows " UINT64_FORMAT, read_varint(r));
+		return;
+	}
+	if (r->info == XLOG_LIGHTNING_LOCKS)
+	{
+		(void) read_varint(r);
+		appendStringInfo(buf, " locks " UINT64_FORMAT, read_varint(r));
 		return;
 	}
 	desc_rowid(buf, "row", read_varint(r));

@@ -5,9 +5,10 @@
  *
  * An entry says which rows of a block of 256 rowids a (sub)transaction has
  * locked in one mode, so locking many neighbouring rows takes little memory.
- * Nothing is written to the table, and to the log only by PREPARE TRANSACTION.
- * A row that the transaction itself wrote needs no entry: its unfinished version
- * is the lock.
+ * Nothing is written to the table.  When memory gets short, whoever wants more
+ * moves entries, anybody's, to a store (lockstore.c); PREPARE TRANSACTION copies
+ * its entries there.  A row that the transaction itself wrote needs no entry: its
+ * unfinished version is the lock.
  *
  * Invariants
  *	 R1. Whether a row is locked is only decided, and locks on it are only
@@ -18,8 +19,10 @@
  *	 R3. A lock taken in a subtransaction is an entry of its own, so rolling
  *		 back to a savepoint gives back the weaker lock held before.
  *	 R4. Entries of a bucket change under the bucket's partition lock.
- *	 R5. What a prepared transaction has locked is locked again after a restart,
- *		 before anybody may write: see "prepared transactions" below.
+ *	 R5. Every lock of a prepared transaction is in the store of locks, too, so
+ *		 that it is found there after a restart.
+ *	 R6. An entry is in the store of locks before it leaves memory.  So whoever
+ *		 looks in memory first and there then doesn't miss it.
  *
  * Whoever waits for a lock waits for its owner's transaction id.
  *
@@ -33,13 +36,13 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/backendid.h"
-#include "storage/lock.h"
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/memutils.h"
 
+#include "lockstore.h"
 #include "modify.h"
 #include "server.h"
 
@@ -54,6 +57,8 @@ typedef struct RowLockEntry
 	uint32		next;			/* in the bucket or the free list */
 	uint64		rows[4];		/* bit rowid & 255 */
 	uint8		mode;			/* LockTupleMode */
+	bool		kept;			/* PREPARE has written (or is about to write) it to
+								 * the store of locks */
 } RowLockEntry;
 
 typedef struct SpeculativeSlot
@@ -71,6 +76,8 @@ typedef struct RowLockShared
 	uint32		n_buckets;		/* power of two, at least PARTITIONS */
 	slock_t		free_mutex;
 	uint32		free_head;
+	uint32		n_free;
+	pg_atomic_uint32 hand;		/* the bucket that spilling looks at next */
 	LWLockPadded locks[PARTITIONS];
 } RowLockShared;
 
@@ -91,6 +98,7 @@ static SpeculativeSlot *speculative;
 static HeldEntry *held = NULL;
 static uint32 n_held = 0;
 static uint32 held_cap = 0;
+static bool took_locks = false; /* in this transaction */
 
 /*
  * Shared memory
@@ -119,8 +127,8 @@ lightning_rowlock_shmem_size(void)
 
 	size = add_size(size, MAXALIGN(mul_size(bucket_count(), sizeof(pg_atomic_uint32))));
 	size = add_size(size, MAXALIGN(mul_size((Size) entry_count() + 1, sizeof(RowLockEntry))));
-	size = add_size(size, mul_size(MaxBackends, sizeof(SpeculativeSlot)));
-	return size;
+	size = add_size(size, MAXALIGN(mul_size(MaxBackends, sizeof(SpeculativeSlot))));
+	return add_size(size, lightning_lockstore_shmem_size());
 }
 
 static void
@@ -132,6 +140,8 @@ init_contents(void)
 	for (int i = 0; i < PARTITIONS; i++)
 		LWLockInitialize(&shared->locks[i].lock, shared->tranche);
 	SpinLockInit(&shared->free_mutex);
+	shared->n_free = shared->n_entries;
+	pg_atomic_init_u32(&shared->hand, 0);
 }
 
 void
@@ -149,6 +159,8 @@ lightning_rowlock_shmem_init(void)
 	entries = (RowLockEntry *) p;
 	p += MAXALIGN(((Size) shared->n_entries + 1) * sizeof(RowLockEntry));
 	speculative = (SpeculativeSlot *) p;
+	p += MAXALIGN(MaxBackends * sizeof(SpeculativeSlot));
+	lightning_lockstore_shmem_init(p, found);
 	if (!found)
 	{
 		for (uint32 i = 0; i < shared->n_buckets; i++)
@@ -195,8 +207,8 @@ set_row(RowLockEntry *e, uint64 rowid)
 }
 
 /* R2 */
-static bool
-owner_alive(LtgXid xid)
+bool
+lightning_xact_goes_on(LtgXid xid)
 {
 	return lightning_widen_xid((TransactionId) xid) == xid &&
 		TransactionIdIsInProgress((TransactionId) xid);
@@ -213,7 +225,10 @@ pop_free(void)
 	SpinLockAcquire(&shared->free_mutex);
 	i = shared->free_head;
 	if (i != NO_ENTRY)
+	{
 		shared->free_head = entries[i].next;
+		shared->n_free--;
+	}
 	SpinLockRelease(&shared->free_mutex);
 	return i;
 }
@@ -225,6 +240,7 @@ push_free(uint32 i)
 	SpinLockAcquire(&shared->free_mutex);
 	entries[i].next = shared->free_head;
 	shared->free_head = i;
+	shared->n_free++;
 	SpinLockRelease(&shared->free_mutex);
 }
 
@@ -250,7 +266,7 @@ purge_bucket(uint32 bucket)
 	{
 		uint32		next = entries[i].next;
 
-		if (owner_alive(entries[i].xid))
+		if (lightning_xact_goes_on(entries[i].xid))
 			prev = i;
 		else
 			unlink_entry(bucket, prev, i);
@@ -271,50 +287,228 @@ purge_all(void)
 	}
 }
 
+static bool
+is_mine(LtgXid xid)
+{
+	return lightning_widen_xid((TransactionId) xid) == xid &&
+		TransactionIdIsCurrentTransactionId((TransactionId) xid);
+}
+
+/*
+ * Spilling
+ */
+static int
+compare_ids(const void *a, const void *b)
+{
+	uint64		x = ((const LtgStoreInfo *) a)->id;
+	uint64		y = ((const LtgStoreInfo *) b)->id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* All stores, sorted for find_table. */
+static LtgStoreInfo *
+list_tables(uint32 *n)
+{
+	LtgStoreInfo *info = lightning_list_stores(lightning_session(), n);
+
+	qsort(info, *n, sizeof(LtgStoreInfo), compare_ids);
+	return info;
+}
+
+static const LtgStoreInfo *
+find_table(const LtgStoreInfo *info, uint32 n, uint64 id)
+{
+	LtgStoreInfo key;
+
+	key.id = id;
+	return bsearch(&key, info, n, sizeof(LtgStoreInfo), compare_ids);
+}
+
+static void
+describe_entry(const RowLockEntry *e, const LtgStoreKey *table, LightningRowLocks *l)
+{
+	l->table = *table;
+	l->block = e->block;
+	l->mode = e->mode;
+	l->xid = e->xid;
+	memcpy(l->rows, e->rows, sizeof(l->rows));
+}
+
+typedef struct Spill
+{
+	LtgStoreInfo *info;
+	uint32		n_info;
+	uint32		n;
+	uint32		entry[LIGHTNING_LOCKSTORE_BATCH];
+	uint32		bucket[LIGHTNING_LOCKSTORE_BATCH];
+	RowLockEntry copy[LIGHTNING_LOCKSTORE_BATCH];
+	LightningRowLocks locks[LIGHTNING_LOCKSTORE_BATCH];
+} Spill;
+
+static void
+gather_bucket(Spill *sp, uint32 bucket)
+{
+	if (pg_atomic_read_u32(&buckets[bucket]) == NO_ENTRY)
+		return;
+	LWLockAcquire(partition_lock(bucket), LW_SHARED);
+	for (uint32 i = pg_atomic_read_u32(&buckets[bucket]);
+		 i != NO_ENTRY && sp->n < LIGHTNING_LOCKSTORE_BATCH; i = entries[i].next)
+	{
+		const LtgStoreInfo *table = find_table(sp->info, sp->n_info, entries[i].store_id);
+
+		if (table == NULL || !lightning_xact_goes_on(entries[i].xid))
+			continue;
+		sp->entry[sp->n] = i;
+		sp->bucket[sp->n] = bucket;
+		sp->copy[sp->n] = entries[i];
+		describe_entry(&entries[i], &table->key, &sp->locks[sp->n]);
+		sp->n++;
+	}
+	LWLockRelease(partition_lock(bucket));
+}
+
+/* What was written goes, unless it has changed meanwhile. */
+static void
+remove_spilled(const Spill *sp, uint32 k)
+{
+	const RowLockEntry *was = &sp->copy[k];
+	uint32		bucket = sp->bucket[k];
+	uint32		prev = NO_ENTRY;
+
+	LWLockAcquire(partition_lock(bucket), LW_EXCLUSIVE);
+	for (uint32 i = pg_atomic_read_u32(&buckets[bucket]); i != NO_ENTRY; i = entries[i].next)
+	{
+		const RowLockEntry *e = &entries[i];
+
+		if (i == sp->entry[k])
+		{
+			if (e->xid == was->xid && e->store_id == was->store_id && e->block == was->block &&
+				e->mode == was->mode && memcmp(e->rows, was->rows, sizeof(e->rows)) == 0)
+				unlink_entry(bucket, prev, i);
+			break;
+		}
+		prev = i;
+	}
+	LWLockRelease(partition_lock(bucket));
+}
+
+static void
+spill(void)
+{
+	Spill	   *sp = palloc(sizeof(Spill));
+	uint32		looked_at = 0;
+
+	lightning_lockstore_create();
+	sp->info = list_tables(&sp->n_info);
+	while (looked_at < shared->n_buckets && shared->n_free < shared->n_entries / 2)
+	{
+		CHECK_FOR_INTERRUPTS();
+		sp->n = 0;
+		while (looked_at++ < shared->n_buckets && sp->n < LIGHTNING_LOCKSTORE_BATCH)
+			gather_bucket(sp, pg_atomic_fetch_add_u32(&shared->hand, 1) & (shared->n_buckets - 1));
+		(void) lightning_lockstore_write(sp->locks, sp->n);
+		lightning_stop_point("rowlock:spilled");
+		for (uint32 k = 0; k < sp->n; k++)
+			remove_spilled(sp, k);
+	}
+	pfree(sp->info);
+	pfree(sp);
+}
+
+/*
+ * Many entries are freed at a time, so this is seldom.  Others may take some
+ * meanwhile, hence the reserve.
+ */
 void
-lightning_rowlock_probe(uint64 store_id, uint64 rowid, LockTupleMode mode,
+lightning_rowlock_make_room(void)
+{
+	uint32		reserve = Min(shared->n_entries / 4, (uint32) MaxBackends * 4);
+
+	if (likely(shared->n_free >= reserve))
+		return;
+	purge_all();
+	if (shared->n_free < shared->n_entries / 2)
+		spill();
+}
+
+/*
+ * Looking
+ */
+typedef struct Probe
+{
+	uint64		rowid;
+	LockTupleMode mode;
+	LightningRowLockState *state;
+	bool		dead;			/* some entry can be freed */
+} Probe;
+
+static void
+judge_lock(Probe *p, LtgXid xid, LockTupleMode held_mode)
+{
+	LightningRowLockState *state = p->state;
+
+	if (is_mine(xid))
+	{
+		if (!state->mine || held_mode > state->my_mode)
+			state->my_mode = held_mode;
+		state->mine = true;
+	}
+	else if (!lightning_xact_goes_on(xid))
+		p->dead = true;
+	else
+	{
+		state->others = true;
+		if (lightning_lockmodes_conflict(p->mode, held_mode))
+			state->conflict = (TransactionId) xid;
+	}
+}
+
+static void
+judge_stored(void *arg, const LightningRowLocks *l)
+{
+	Probe	   *p = arg;
+
+	if ((l->rows[(p->rowid & 255) >> 6] >> (p->rowid & 63)) & 1)
+		judge_lock(p, l->xid, l->mode);
+}
+
+void
+lightning_rowlock_probe(Relation rel, uint64 store_id, uint64 rowid, LockTupleMode mode,
 						LightningRowLockState *state)
 {
 	uint32		block = (uint32) (rowid >> 8);
 	uint32		bucket = bucket_of(store_id, block);
-	bool		dead = false;
+	Probe		p = {.rowid = rowid, .mode = mode, .state = state};
+	LtgStoreKey table;
 
 	memset(state, 0, sizeof(*state));
 
 	/* By R1 a lock on this row was linked in before we got the latch. */
-	if (pg_atomic_read_u32(&buckets[bucket]) == NO_ENTRY)
-		return;
-
-	LWLockAcquire(partition_lock(bucket), LW_SHARED);
-	for (uint32 i = pg_atomic_read_u32(&buckets[bucket]); i != NO_ENTRY; i = entries[i].next)
+	if (pg_atomic_read_u32(&buckets[bucket]) != NO_ENTRY)
 	{
-		RowLockEntry *e = &entries[i];
+		LWLockAcquire(partition_lock(bucket), LW_SHARED);
+		for (uint32 i = pg_atomic_read_u32(&buckets[bucket]); i != NO_ENTRY; i = entries[i].next)
+		{
+			RowLockEntry *e = &entries[i];
 
-		if (e->store_id != store_id || e->block != block || !has_row(e, rowid))
-			continue;
-		if (TransactionIdIsCurrentTransactionId((TransactionId) e->xid))
-		{
-			if (!state->mine || e->mode > state->my_mode)
-				state->my_mode = e->mode;
-			state->mine = true;
+			if (e->store_id == store_id && e->block == block && has_row(e, rowid))
+				judge_lock(&p, e->xid, e->mode);
 		}
-		else if (!owner_alive(e->xid))
-			dead = true;
-		else
-		{
-			state->others = true;
-			if (lightning_lockmodes_conflict(mode, e->mode))
-				state->conflict = (TransactionId) e->xid;
-		}
+		LWLockRelease(partition_lock(bucket));
 	}
-	LWLockRelease(partition_lock(bucket));
 
-	if (dead)
+	if (p.dead)
 	{
 		LWLockAcquire(partition_lock(bucket), LW_EXCLUSIVE);
 		purge_bucket(bucket);
 		LWLockRelease(partition_lock(bucket));
 	}
+
+	/* R6 */
+	pg_read_barrier();
+	lightning_store_key(&rel->rd_node, rel->rd_backend, &table);
+	lightning_lockstore_visit(&table, block, judge_stored, &p);
 }
 
 static void
@@ -384,11 +578,32 @@ add_row(uint64 store_id, uint64 rowid, LtgXid xid, LockTupleMode mode, uint32 *b
 	return fresh;
 }
 
+/* Forget the entries that others have moved to the store. */
+static void
+compact_held(void)
+{
+	uint32		n = 0;
+
+	for (uint32 k = 0; k < n_held; k++)
+	{
+		/* whose an entry is can't become mine behind my back */
+		if (entries[held[k].entry].xid == held[k].xid)
+			held[n++] = held[k];
+	}
+	n_held = n;
+}
+
 static void
 make_room_in_held(void)
 {
 	if (n_held < held_cap)
 		return;
+	if (held != NULL)
+	{
+		compact_held();
+		if (n_held < held_cap / 2)
+			return;
+	}
 	if (held == NULL)
 	{
 		held = MemoryContextAlloc(TopMemoryContext, 64 * sizeof(HeldEntry));
@@ -408,6 +623,7 @@ lightning_rowlock_take(uint64 store_id, uint64 rowid, LockTupleMode mode)
 	uint32		bucket;
 	uint32		i;
 
+	took_locks = true;
 	make_room_in_held();
 	i = add_row(store_id, rowid, xid, mode, &bucket);
 	if (i != NO_ENTRY)
@@ -421,44 +637,122 @@ lightning_rowlock_take(uint64 store_id, uint64 rowid, LockTupleMode mode)
 }
 
 /*
- * The copies belong to the others, who don't know of them: they are freed when
- * somebody comes across them after their owners' end.
+ * Copying
  */
-void
-lightning_rowlock_copy(uint64 store_id, uint64 from_rowid, uint64 to_rowid)
+typedef struct FoundLock
+{
+	LtgXid		xid;
+	LockTupleMode mode;
+	bool		kept;			/* in the store of locks */
+} FoundLock;
+
+typedef struct FoundLocks
+{
+	uint64		rowid;
+	uint32		n;
+	uint32		cap;
+	FoundLock  *lock;
+} FoundLocks;
+
+static void
+found_lock(FoundLocks *f, LtgXid xid, LockTupleMode mode, bool kept)
+{
+	if (is_mine(xid))
+		return;
+	if (f->n == f->cap)
+	{
+		f->cap *= 2;
+		f->lock = repalloc(f->lock, f->cap * sizeof(FoundLock));
+	}
+	f->lock[f->n].xid = xid;
+	f->lock[f->n].mode = mode;
+	f->lock[f->n++].kept = kept;
+}
+
+static void
+found_stored(void *arg, const LightningRowLocks *l)
+{
+	FoundLocks *f = arg;
+
+	if ((l->rows[(f->rowid & 255) >> 6] >> (f->rowid & 63)) & 1 && lightning_xact_goes_on(l->xid))
+		found_lock(f, l->xid, l->mode, true);
+}
+
+/* Keep a copy in the store of locks; false: see lightning_lockstore_write. */
+static bool
+keep_copy(const LtgStoreKey *table, uint64 rowid, const FoundLock *lock)
+{
+	LightningRowLocks l = {0};
+
+	l.table = *table;
+	l.block = (uint32) (rowid >> 8);
+	l.mode = lock->mode;
+	l.xid = lock->xid;
+	l.rows[(rowid & 255) >> 6] |= UINT64CONST(1) << (rowid & 63);
+	return lightning_lockstore_write(&l, 1);
+}
+
+/*
+ * After copying an entry that was not kept: is it kept now?  Then its owner,
+ * preparing, may have missed the copy.  If it doesn't, it will see it.
+ */
+static bool
+kept_by_now(uint64 store_id, uint64 rowid, const FoundLock *lock)
+{
+	uint32		block = (uint32) (rowid >> 8);
+	uint32		bucket = bucket_of(store_id, block);
+	uint32		i;
+	bool		kept;
+
+	LWLockAcquire(partition_lock(bucket), LW_SHARED);
+	i = find_entry(bucket, store_id, block, lock->xid, lock->mode);
+	kept = i == NO_ENTRY || entries[i].kept;
+	LWLockRelease(partition_lock(bucket));
+	return kept;
+}
+
+/*
+ * The copies belong to the others, who don't know of them: they are freed when
+ * somebody comes across them after their owners' end.  Copies of what is in the
+ * store of locks have to be there too, for the owner may be prepared (R5).
+ */
+bool
+lightning_rowlock_copy(Relation rel, uint64 store_id, uint64 from_rowid, uint64 to_rowid)
 {
 	uint32		block = (uint32) (from_rowid >> 8);
 	uint32		bucket = bucket_of(store_id, block);
-	uint32		n = 0;
-	uint32		cap = 16;
-	struct
-	{
-		LtgXid		xid;
-		LockTupleMode mode;
-	}		   *found = palloc(cap * sizeof(*found));
+	FoundLocks	f = {.rowid = from_rowid, .cap = 16};
+	LtgStoreKey table;
+	bool		done = true;
 
+	f.lock = palloc(f.cap * sizeof(FoundLock));
 	LWLockAcquire(partition_lock(bucket), LW_SHARED);
 	for (uint32 i = pg_atomic_read_u32(&buckets[bucket]); i != NO_ENTRY; i = entries[i].next)
 	{
 		RowLockEntry *e = &entries[i];
 
-		if (e->store_id != store_id || e->block != block || !has_row(e, from_rowid) ||
-			TransactionIdIsCurrentTransactionId((TransactionId) e->xid))
-			continue;
-		if (n == cap)
-		{
-			cap *= 2;
-			found = repalloc(found, cap * sizeof(*found));
-		}
-		found[n].xid = e->xid;
-		found[n].mode = e->mode;
-		n++;
+		if (e->store_id == store_id && e->block == block && has_row(e, from_rowid))
+			found_lock(&f, e->xid, e->mode, e->kept);
 	}
 	LWLockRelease(partition_lock(bucket));
+	lightning_store_key(&rel->rd_node, rel->rd_backend, &table);
+	lightning_lockstore_visit(&table, block, found_stored, &f);
 
-	for (uint32 k = 0; k < n; k++)
-		(void) add_row(store_id, to_rowid, found[k].xid, found[k].mode, &bucket);
-	pfree(found);
+	for (uint32 k = 0; k < f.n && done; k++)
+	{
+		uint32		unused;
+
+		if (!f.lock[k].kept)
+		{
+			(void) add_row(store_id, to_rowid, f.lock[k].xid, f.lock[k].mode, &unused);
+			pg_memory_barrier();
+			f.lock[k].kept = kept_by_now(store_id, from_rowid, &f.lock[k]);
+		}
+		if (f.lock[k].kept)
+			done = keep_copy(&table, to_rowid, &f.lock[k]);
+	}
+	pfree(f.lock);
+	return done;
 }
 
 /*
@@ -493,6 +787,7 @@ void
 lightning_rowlock_at_xact_end(void)
 {
 	release_from(0);
+	took_locks = false;
 	if (held_cap > 4096)
 	{
 		pfree(held);
@@ -506,34 +801,17 @@ void
 lightning_rowlock_at_prepare(void)
 {
 	n_held = 0;
+	took_locks = false;
 }
 
 /*
- * Prepared transactions
+ * Prepared transactions (R5)
  *
- * The server writes the heavyweight locks of a transaction into its two-phase
- * state and takes them again when it starts.  So PREPARE takes one for each row
- * locked here, in a mode that conflicts with nothing, whose tag says which row
- * it is and how it is locked.  At start, the gate reads them back.
+ * Marking comes first, then collecting: whoever copies an entry looks for the
+ * mark afterwards.  Entries are marked and copied under their partition's lock.
  */
-/* The tables' names, by id; only of those that survive a crash. */
-static bool
-find_logged_store(const LtgStoreInfo *info, uint32 n, uint64 id, LtgStoreKey *key)
-{
-	for (uint32 i = 0; i < n; i++)
-	{
-		if (info[i].id == id && (info[i].flags & (LTG_STORE_UNLOGGED | LTG_STORE_TEMP)) == 0)
-		{
-			*key = info[i].key;
-			return true;
-		}
-	}
-	return false;
-}
-
-/* All entries of this transaction, also those that others copied for it. */
 static RowLockEntry *
-my_entries(uint32 *n)
+my_entries(bool mark, uint32 *n)
 {
 	uint32		cap = 64;
 	RowLockEntry *mine = palloc(cap * sizeof(RowLockEntry));
@@ -543,15 +821,17 @@ my_entries(uint32 *n)
 	{
 		if (pg_atomic_read_u32(&buckets[b]) == NO_ENTRY)
 			continue;
-		LWLockAcquire(partition_lock(b), LW_SHARED);
+		LWLockAcquire(partition_lock(b), mark ? LW_EXCLUSIVE : LW_SHARED);
 		for (uint32 i = pg_atomic_read_u32(&buckets[b]); i != NO_ENTRY; i = entries[i].next)
 		{
-			if (!TransactionIdIsCurrentTransactionId((TransactionId) entries[i].xid))
+			if (!is_mine(entries[i].xid))
 				continue;
+			if (mark)
+				entries[i].kept = true;
 			if (*n == cap)
 			{
 				cap *= 2;
-				mine = repalloc_huge(mine, cap * sizeof(RowLockEntry));
+				mine = repalloc_huge(mine, (Size) cap * sizeof(RowLockEntry));
 			}
 			mine[(*n)++] = entries[i];
 		}
@@ -565,110 +845,30 @@ lightning_rowlock_before_prepare(void)
 {
 	LtgStoreInfo *info;
 	RowLockEntry *mine;
+	LightningRowLocks *locks;
 	uint32		n_info,
-				n;
+				n,
+				kept = 0;
 
-	if (n_held == 0)
+	if (!took_locks)
 		return;
-	mine = my_entries(&n);
-	info = lightning_list_stores(lightning_session(), &n_info);
+	lightning_lockstore_create();
+	pfree(my_entries(true, &n));
+	mine = my_entries(false, &n);	/* also those that others copied for us */
+	info = list_tables(&n_info);
+	locks = palloc_extended(Max(n, 1) * sizeof(LightningRowLocks), MCXT_ALLOC_HUGE);
 	for (uint32 i = 0; i < n; i++)
 	{
-		LtgStoreKey key;
+		const LtgStoreInfo *table = find_table(info, n_info, mine[i].store_id);
 
-		if (!find_logged_store(info, n_info, mine[i].store_id, &key))
-			continue;
-		for (uint32 row = 0; row < 256; row++)
-		{
-			LOCKTAG		tag;
-
-			if (!has_row(&mine[i], row))
-				continue;
-			tag.locktag_field1 = key.database;
-			tag.locktag_field2 = key.relation;
-			tag.locktag_field3 = mine[i].block;
-			tag.locktag_field4 = (uint16) (row | mine[i].mode << 8);
-			tag.locktag_type = LOCKTAG_USERLOCK;
-			tag.locktag_lockmethodid = DEFAULT_LOCKMETHOD;
-			(void) LockAcquire(&tag, AccessShareLock, false, false);
-		}
+		/* tables that are empty after a crash need no locks then */
+		if (table != NULL && (table->flags & (LTG_STORE_UNLOGGED | LTG_STORE_TEMP)) == 0)
+			describe_entry(&mine[i], &table->key, &locks[kept++]);
 	}
+	(void) lightning_lockstore_write(locks, kept);
+	pfree(locks);
 	pfree(info);
 	pfree(mine);
-}
-
-/* The row ids that a row moved to, whether or not the moves were committed. */
-#define MOVES_MAX 16
-
-typedef struct Moves
-{
-	int			n;
-	uint64		to[MOVES_MAX];
-} Moves;
-
-static bool
-note_move(void *arg, const LtgVersion *v, LtgState *fate)
-{
-	Moves	   *moves = arg;
-
-	if (v->kind == LTG_DELETE && v->aux != LTG_AUX_NONE && v->aux != LTG_AUX_OTHER_PARTITION)
-		moves->to[moves->n++] = v->aux;
-	return moves->n < MOVES_MAX;
-}
-
-/* Lock the row, and, as rowlock_copy did, what became of it. */
-static void
-restore_row(LtgSession *s, LtgStore *store, uint64 rowid, LtgXid xid, LockTupleMode mode)
-{
-	uint8		key[LIGHTNING_KEY_LEN];
-	uint32		bucket;
-	Moves		moves;
-
-	(void) add_row(ltg_store_id(store), rowid, xid, mode, &bucket);
-	moves.n = 0;
-	lightning_rowid_key(key, rowid);
-	lightning_report(s, ltg_versions(s, store, key, LIGHTNING_KEY_LEN, note_move, &moves), NULL);
-	/* this ends: a row moves to an id that was never used before */
-	check_stack_depth();
-	for (int i = 0; i < moves.n; i++)
-		restore_row(s, store, moves.to[i], xid, mode);
-}
-
-/* At start, before anybody may write (R5). */
-void
-lightning_rowlock_restore(LtgSession *s)
-{
-	LockData   *locks = GetLockStatusData();
-	LtgStoreInfo *info = NULL;
-	uint32		n_info = 0;
-
-	for (int i = 0; i < locks->nelements; i++)
-	{
-		const LockInstanceData *l = &locks->locks[i];
-		const LOCKTAG *tag = &l->locktag;
-
-		/* a prepared transaction has no process, and its xid for a local one */
-		if (tag->locktag_type != LOCKTAG_USERLOCK ||
-			tag->locktag_lockmethodid != DEFAULT_LOCKMETHOD ||
-			l->pid != 0 || !TransactionIdIsNormal(l->lxid) ||
-			tag->locktag_field4 >> 8 > LockTupleExclusive)
-			continue;
-		if (info == NULL)
-			info = lightning_list_stores(s, &n_info);
-		for (uint32 k = 0; k < n_info; k++)
-		{
-			LtgStore   *store;
-
-			if (info[k].key.database != tag->locktag_field1 ||
-				info[k].key.relation != tag->locktag_field2 || info[k].key.backend >= 0 ||
-				ltg_store_find(s, &info[k].key, &store) != LTG_OK)
-				continue;
-			restore_row(s, store, (uint64) tag->locktag_field3 << 8 | (tag->locktag_field4 & 255),
-						lightning_widen_xid(l->lxid), tag->locktag_field4 >> 8);
-		}
-	}
-	if (info != NULL)
-		pfree(info);
 }
 
 /*

@@ -44,6 +44,7 @@ latch_and_look(RowLocking *k)
 {
 	uint8		key[LIGHTNING_KEY_LEN];
 
+	lightning_rowlock_make_room();
 	k->lr = *lightning_rel(k->rel);
 	lightning_rowid_key(key, k->look.rowid);
 	ltg_latch(k->s, k->lr.store, key, LIGHTNING_KEY_LEN);
@@ -110,7 +111,7 @@ lock_moved_chain(RowLocking *k, uint64 rowid)
 			}
 			xwait = (TransactionId) m.look.next.xid;
 		}
-		lightning_rowlock_probe(m.lr.store_id, m.look.rowid, m.mode, &m.locks);
+		lightning_rowlock_probe(m.rel, m.lr.store_id, m.look.rowid, m.mode, &m.locks);
 		if (!TransactionIdIsValid(xwait))
 			xwait = m.locks.conflict;
 		if (TransactionIdIsValid(xwait))
@@ -218,7 +219,7 @@ try_lock(RowLocking *k, TM_Result *result)
 		return true;
 	}
 
-	lightning_rowlock_probe(k->lr.store_id, k->look.rowid, k->mode, &k->locks);
+	lightning_rowlock_probe(k->rel, k->lr.store_id, k->look.rowid, k->mode, &k->locks);
 
 	/*
 	 * Our own lock will do, but not for a version that others replaced: then

@@ -472,6 +472,7 @@ change_look(RowChange *c)
 {
 	uint8		key[LIGHTNING_KEY_LEN];
 
+	lightning_rowlock_make_room();
 	c->lr = *lightning_rel(c->rel);
 	lightning_rowid_key(key, c->rowid);
 	ltg_latch(c->s, c->lr.store, key, LIGHTNING_KEY_LEN);
@@ -512,7 +513,7 @@ change_decide(RowChange *c, LockTupleMode mode, bool *retry)
 					   "attempted to delete invisible tuple" :
 					   "attempted to update invisible tuple"));
 
-	lightning_rowlock_probe(c->lr.store_id, c->rowid, mode, &c->locks);
+	lightning_rowlock_probe(c->rel, c->lr.store_id, c->rowid, mode, &c->locks);
 	if (result == TM_BeingModified)
 		xwait = (TransactionId) c->look.next.xid;
 	else if (result == TM_Ok && TransactionIdIsValid(c->locks.conflict))
@@ -798,8 +799,9 @@ write_moved(RowUpdate *u)
 	/* 0 in a tombstone means that the row did not move */
 	while (u->new_rowid == 0)
 		u->new_rowid = lightning_take_rowid(c->rel);
-	if (c->locks.others)
-		lightning_rowlock_copy(c->lr.store_id, c->rowid, u->new_rowid);
+	if (c->locks.others &&
+		!lightning_rowlock_copy(c->rel, c->lr.store_id, c->rowid, u->new_rowid))
+		return false;
 
 	memset(w, 0, sizeof(w));
 	w[0].store = c->lr.store;

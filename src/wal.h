@@ -31,6 +31,11 @@
  *					 standby that may see them have to end; then a sequence
  *					 number, up to which tombstones need not be kept any more
  *					 (0 for either: nothing of the kind)
+ *	 LOCKS			 of the store of row locks: the first one's number, how many
+ *					 they are, then for each tablespace, database, relfilenode,
+ *					 backend + 1, block, xid (varints), mode, number of rows; then
+ *					 the rows (1 byte each), or a bitmap of 32 bytes if they are
+ *					 more than 31
  *	 RAW			 versions with writers of their own (CLUSTER): n, then for
  *					 each rowid, kind|state, tag, flags, xid, aux, length,
  *					 payload
@@ -60,6 +65,7 @@
 #define XLOG_LIGHTNING_TRUNCATE_STORE	0x80
 #define XLOG_LIGHTNING_RAW				0x90
 #define XLOG_LIGHTNING_REMOVED			0xA0
+#define XLOG_LIGHTNING_LOCKS			0xB0
 
 /* the flags byte */
 #define LIGHTNING_XLF_SPACE			0x01	/* tablespace given */

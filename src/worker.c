@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "lockstore.h"
 #include "server.h"
 
 #define FLUSHER_NAP_MS 1000
@@ -342,6 +343,8 @@ do_chores(LtgSession *s, TimestampTz *last_sweep, XLogRecPtr *last_redo)
 	}
 	if (RecoveryInProgress())
 		lightning_remove_obsolete(s, last_redo);
+	else
+		lightning_lockstore_tidy();
 }
 
 void

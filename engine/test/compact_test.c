@@ -357,6 +357,38 @@ resolves(void **state)
 	lrig_close(&rig);
 }
 
+/* Locks last as long as their owner: a file of them goes when it has ended. */
+static void
+locks(void **state)
+{
+	LtgStore   *t;
+	LtgXid		owner,
+				other;
+	uint8_t		key[5];
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, LTG_STORE_LOCKS);
+	owner = lrig_begin(&rig);
+	other = lrig_begin(&rig);
+	for (uint64_t i = 0; i < 1000; i++)
+	{
+		lrig_rowid(key, i);
+		lrig_write(&rig, t, key, 5, LTG_PUT, "lock", 4, i % 2 == 0 ? owner : other, 0);
+	}
+	lrig_end(&rig, other, true);
+	lrig_flush_all(&rig);
+	assert_int_equal(info_of(t).entries, 500);
+	assert_int_equal(info_of(t).unsettled, 500);
+	lrig_compact_all(&rig);
+	assert_int_equal(info_of(t).entries, 500);
+	lrig_end(&rig, owner, true);
+	lrig_compact_all(&rig);
+	assert_int_equal(info_of(t).entries, 0);
+	assert_int_equal(info_of(t).runs, 0);
+	lrig_close(&rig);
+}
+
 /* ---- things that happen in the middle ---- */
 
 static void (*in_the_middle) (void);
@@ -640,6 +672,7 @@ main(void)
 		cmocka_unit_test(graves),
 		cmocka_unit_test(stragglers),
 		cmocka_unit_test(resolves),
+		cmocka_unit_test(locks),
 		cmocka_unit_test(middle),
 		cmocka_unit_test(failures),
 		cmocka_unit_test(damaged_input),

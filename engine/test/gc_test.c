@@ -255,6 +255,32 @@ speculative(void **state)
 	ltg_fates_free(&fates);
 }
 
+/* Locks: nothing is left of writers that have ended, in whatever way. */
+static void
+locks(void **state)
+{
+	LtgFates	fates;
+	LtgGcRules	rules = {.horizon = HORIZON, .fates = &fates, .drop_ended = true};
+	LtgGcOutcome out;
+
+	(void) state;
+	ltg_fates_init(&fates, &session);
+	for (LtgXid xid = 1; xid <= 6; xid++)
+	{
+		LtgVersion	v[2] = {{.kind = LTG_PUT, .xid = xid, .seq = 9}};
+
+		assert_int_equal(ltg_gc_key(&rules, v, 1, &out), LTG_OK);
+		assert_int_equal(out.kept, xid == 5 ? 1 : 0);
+		assert_false(out.asks_bottom);
+		if (xid == 5)
+		{
+			assert_int_equal(v[0].state, LTG_UNRESOLVED);
+			assert_int_equal(v[0].xid, 5);
+		}
+	}
+	ltg_fates_free(&fates);
+}
+
 /* The table of fates answers right and asks once per transaction. */
 static void
 fate_table(void **state)
@@ -296,6 +322,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_short_lists),
 		cmocka_unit_test(speculative),
+		cmocka_unit_test(locks),
 		cmocka_unit_test(fate_table),
 	};
 

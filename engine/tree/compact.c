@@ -315,7 +315,8 @@ compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 	c.merge.s = s;
 	c.rules = (LtgGcRules) {
 		.horizon = plan->horizon, .fates = &c.fates,
-		.keep_graves = plan->keep_graves, .graves_cleared = plan->graves_cleared
+		.keep_graves = plan->keep_graves, .graves_cleared = plan->graves_cleared,
+		.drop_ended = plan->drop_ended
 	};
 	c.fence = next_fence(plan, plan->set->level_start[plan->out_level]);
 	ltg_fates_init(&c.fates, s);

@@ -37,6 +37,7 @@ typedef struct LtgCompactPlan
 	LtgStoreKey key;
 	LtgSeq		stamp;
 	bool		keep_graves;
+	bool		drop_ended;
 	LtgSeq		graves_cleared;
 	LtgXid		horizon;		/* read before picking */
 	LtgCompactReason reason;

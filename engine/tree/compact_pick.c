@@ -442,6 +442,7 @@ make_plan(LtgSession *s, const Candidate *c, LtgCompactPlan *plan)
 	plan->stamp = store->stamp;
 	plan->keep_graves = (atomic_load(&store->flags) & LTG_STORE_KEEP_GRAVES) != 0;
 	plan->graves_cleared = atomic_load(&store->graves_cleared);
+	plan->drop_ended = (atomic_load(&store->flags) & LTG_STORE_LOCKS) != 0;
 	plan->reason = c->reason;
 	plan_candidate(s, c, plan);
 	if (plan->n_in > 0)

@@ -196,6 +196,7 @@ flush_store(Flush *f, const FlushStore *fs)
 	{
 		f->rules.keep_graves = (atomic_load(&store->flags) & LTG_STORE_KEEP_GRAVES) != 0;
 		f->rules.graves_cleared = atomic_load(&store->graves_cleared);
+		f->rules.drop_ended = (atomic_load(&store->flags) & LTG_STORE_LOCKS) != 0;
 		ltg_writeout_store(&f->out, &store->key, store->stamp, fs->id,
 						   atomic_load(&store->options), fs->nodes);
 	}

@@ -146,6 +146,8 @@ resolve(const LtgGcRules *rules, LtgVersion *v)
 		else if (fate == LTG_XID_COMMITTED)
 			v->state = LTG_COMMITTED;
 	}
+	if (v->state == LTG_COMMITTED && rules->drop_ended)
+		v->state = LTG_ABORTED;
 	if (v->state == LTG_COMMITTED)
 	{
 		v->flags &= (uint8_t) ~LTG_VF_SPECULATIVE;

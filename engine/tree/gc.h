@@ -43,6 +43,7 @@ typedef struct LtgGcRules
 	LtgFates   *fates;
 	bool		keep_graves;
 	LtgSeq		graves_cleared;
+	bool		drop_ended;		/* nothing outlives its writer (LTG_STORE_LOCKS) */
 } LtgGcRules;
 
 typedef struct LtgGcOutcome
