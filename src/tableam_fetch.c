@@ -368,6 +368,9 @@ lightning_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, Tu
 		if (look.have_base)
 		{
 			lightning_slot_store(slot, rel, rowid, &look.base_version, true);
+			/* who replaced or deleted it: DELETE ... RETURNING xmax asks */
+			if (look.have_next && slot->tts_ops == &TTSOpsLightning)
+				((LightningSlot *) slot)->xmax = (TransactionId) look.next.xid;
 			return true;
 		}
 	}

@@ -1,7 +1,7 @@
 #!/bin/bash
 # All tests, against private servers: the work behind "make check".
 #
-#	t/check.sh [part ...]	parts: engine asan tsan sim regress isolation tap
+#	t/check.sh [part ...]	parts: engine asan tsan sim regress isolation tap postgres
 #
 # Started as root it copies the tree to a directory of the user "postgres" and
 # goes on as that user, since servers refuse to run as root.  PostgreSQL's
@@ -16,16 +16,17 @@ cd "$top" || exit 1
 PG_CONFIG=${PG_CONFIG:-pg_config}
 
 if [ "$(id -u)" = 0 ]; then
-	"$top/.ci/deps" || exit 1
+	"$top/.ci/deps" bzip2 xz-utils ca-certificates || exit 1
 	work=$(mktemp -d /tmp/lightning-check.XXXXXX)
 	trap 'rm -rf "$work"' EXIT
 	mkdir "$work/tree"
-	tar -C "$top" --exclude=.git --exclude=build --exclude='*.o' --exclude='*.so' -cf - . | tar -C "$work/tree" -xf -
+	tar -C "$top" --exclude=.git --exclude=build --exclude=tmp_check --exclude='*.o' --exclude='*.so' -cf - . | tar -C "$work/tree" -xf -
 	chown -R postgres "$work"
 	chmod 755 "$work"
 	runuser -u postgres -- env HOME="$work" CI="${CI:-}" PG_CONFIG="$PG_CONFIG" \
 		LIGHTNING_CYCLES="${LIGHTNING_CYCLES:-}" LIGHTNING_SEED="${LIGHTNING_SEED:-}" \
 		LIGHTNING_SIM_SEEDS="${LIGHTNING_SIM_SEEDS:-}" \
+		LIGHTNING_PG_CACHE="${LIGHTNING_PG_CACHE:-}" LIGHTNING_PG_SOURCE="${LIGHTNING_PG_SOURCE:-}" \
 		"$work/tree/t/check.sh" "$@"
 	status=$?
 	if [ -n "${KEEP_LOGS:-}" ] && [ -d "$work/tree/tmp_check" ]; then
@@ -35,7 +36,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 parts="$*"
-[ -n "$parts" ] || parts="engine asan tsan sim regress isolation tap"
+[ -n "$parts" ] || parts="engine asan tsan sim regress isolation tap postgres"
 passed=0
 failed=0
 failures=""
@@ -103,7 +104,7 @@ for part in $parts; do
 done
 
 case " $parts " in
-	*" regress "* | *" isolation "* | *" tap "*) ;;
+	*" regress "* | *" isolation "* | *" tap "* | *" postgres "*) ;;
 	*) finish ;;
 esac
 
@@ -170,11 +171,24 @@ tap_part()
 	note tap $p "$f"
 }
 
+# PostgreSQL's own suites, heap against lightning.
+postgres_part()
+{
+	local log=$tmp/postgres.log p=0 f=1
+
+	started=$SECONDS
+	LIGHTNING_INSTALLED=1 "$top/t/check_postgres.sh" both >"$log" 2>&1
+	read -r p f < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -1)
+	[ "$f" = 0 ] || cat "$log"
+	note postgres "$p" "$f"
+}
+
 for part in $parts; do
 	case $part in
 		regress) regress_part regress "$pgxs/test/regress/pg_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-REGRESS) ;;
 		isolation) regress_part isolation "$pgxs/test/isolation/pg_isolation_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-ISOLATION) ;;
 		tap) tap_part ;;
+		postgres) postgres_part ;;
 	esac
 done
 finish
