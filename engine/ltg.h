@@ -344,6 +344,27 @@ extern LtgStatus ltg_load(LtgSession *s, const LtgLoadOptions *opt, LtgLoadInfo 
 /* Empty all unlogged stores, drop temporary ones. */
 extern LtgStatus ltg_reset_unlogged(LtgSession *s) LTG_MUST_CHECK;
 
+/* ---- a warm cache after a restart ---- */
+
+/* Write down which blocks are in the cache. */
+extern LtgStatus ltg_prewarm_save(LtgSession *s, uint64_t *blocks) LTG_MUST_CHECK;
+
+typedef struct LtgPrewarmResult
+{
+	uint64_t	listed;
+	uint64_t	read;			/* brought in */
+	uint64_t	present;		/* were there already, or found no room */
+	uint64_t	gone;			/* of files that are not in use any more */
+	bool		full;			/* there is no more room */
+	bool		damaged;		/* the list is, and was ignored */
+} LtgPrewarmResult;
+
+/*
+ * Read the blocks of the list back, the hottest first, until the cache is
+ * full.  LTG_NOT_FOUND: there is no list; LTG_INTERRUPTED as the host wishes.
+ */
+extern LtgStatus ltg_prewarm_load(LtgSession *s, LtgPrewarmResult *r) LTG_MUST_CHECK;
+
 /* ---- seeing inside ---- */
 
 typedef struct LtgStats

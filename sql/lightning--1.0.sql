@@ -70,7 +70,8 @@ CREATE FUNCTION @extschema@.lightning_stat_cache(
 	OUT bypasses bigint, OUT frames bigint, OUT frames_used bigint, OUT frame_bytes bigint,
 	OUT ghost_hits_recent bigint, OUT ghost_hits_frequent bigint, OUT recent bigint,
 	OUT frequent bigint, OUT recent_ghosts bigint, OUT frequent_ghosts bigint,
-	OUT recent_target bigint, OUT pinned bigint)
+	OUT recent_target bigint, OUT pinned bigint, OUT prewarm_read bigint,
+	OUT prewarm_saved bigint)
 AS 'MODULE_PATHNAME', 'lightning_stat_cache' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE FUNCTION @extschema@.lightning_stat_background(

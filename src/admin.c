@@ -270,7 +270,7 @@ Datum
 lightning_stat_cache(PG_FUNCTION_ARGS)
 {
 	LtgStats	st;
-	uint64		c[16];
+	uint64		c[18];
 
 	get_stats(&st);
 	c[0] = st.cache_hits;
@@ -289,6 +289,8 @@ lightning_stat_cache(PG_FUNCTION_ARGS)
 	c[13] = st.cache_frequent_ghosts;
 	c[14] = st.cache_recent_target;
 	c[15] = st.cache_pinned;
+	c[16] = pg_atomic_read_u64(&lightning_shared->prewarm_read);
+	c[17] = pg_atomic_read_u64(&lightning_shared->prewarm_saved);
 	return return_counters(fcinfo, c, lengthof(c));
 }
 

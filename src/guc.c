@@ -120,6 +120,7 @@ lightning_define_gucs(void)
 	lightning_define_preset();	/* first: the others' defaults depend on it */
 	define_memory_gucs();
 	define_file_gucs();
+	lightning_define_prewarm_gucs();
 	DefineCustomBoolVariable("lightning.inplace_update",
 							 "Lets an updated row keep its place when no indexed column has changed.",
 							 "Off, every update moves its row, as it does in a heap without free space.",

@@ -40,6 +40,7 @@ typedef enum LightningWalCompression
 } LightningWalCompression;
 extern int	lightning_wal_compression;	/* for multi-row records */
 extern void lightning_define_gucs(void);
+extern void lightning_define_prewarm_gucs(void);	/* prewarm.c */
 
 /* ---- preset.c ---- */
 struct config_enum_entry;

@@ -73,6 +73,7 @@ static const PresetValue preset_values[] = {
 	{"zstd_level",			{NULL,		NULL,		"1",	NULL,		"1",		NULL}},
 	{"compaction_trigger",	{NULL,		"2",		"8",	NULL,		NULL,		NULL}},
 	{"compaction_workers",	{NULL,		NULL,		"2",	NULL,		NULL,		NULL}},
+	{"prewarm",				{NULL,		NULL,		NULL,	NULL,		"off",		NULL}},
 	{"wal_compression",		{NULL,		NULL,		"lz4",	NULL,		NULL,		NULL}},
 };
 

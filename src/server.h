@@ -40,6 +40,13 @@ typedef struct LightningStopPoint
 	uint32		generation;		/* counts releases */
 } LightningStopPoint;
 
+typedef enum LightningPrewarmState
+{
+	LIGHTNING_PREWARM_NOT_YET,	/* the server has just started */
+	LIGHTNING_PREWARM_RUNNING,
+	LIGHTNING_PREWARM_DONE		/* the list may be written anew */
+} LightningPrewarmState;
+
 /* Kinds of file operations that tests can let fail. */
 typedef enum LightningFaultOp
 {
@@ -72,6 +79,10 @@ typedef struct LightningShared
 	pg_atomic_uint64 compact_failures;
 	pg_atomic_uint64 orphans_dropped;
 	pg_atomic_uint64 room_waits;	/* writers that had to wait for room */
+
+	pg_atomic_uint32 prewarm_state;
+	pg_atomic_uint64 prewarm_read;	/* blocks brought in after the start */
+	pg_atomic_uint64 prewarm_saved; /* blocks in the list that was written last */
 
 	pg_atomic_uint64 redo_applied;	/* end of the last record replayed */
 	pg_atomic_uint64 wal_records;	/* written, all backends */
@@ -148,6 +159,17 @@ extern PGDLLEXPORT void lightning_compactor_main(Datum arg);
  * interrupted); logs it once per kind, with s->err.  Never throws. */
 extern void lightning_log_recovered(const char *what);
 extern void lightning_log_failure(LtgSession *s, LtgStatus st, const char *what);
+
+/* What every worker of ours begins with. */
+extern void lightning_start_worker(const char *name);
+
+/* ---- prewarm.c ---- */
+
+extern PGDLLEXPORT void lightning_prewarm_main(Datum arg);
+/* For the flusher: at its start, in each round, at its end. */
+extern void lightning_prewarm_start(void);
+extern void lightning_prewarm_tick(LtgSession *s, TimestampTz *last);
+extern void lightning_prewarm_stop(LtgSession *s);
 
 /* ---- relation.c ---- */
 

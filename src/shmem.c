@@ -145,6 +145,9 @@ init_shared(void)
 	pg_atomic_init_u64(&lightning_shared->compact_failures, 0);
 	pg_atomic_init_u64(&lightning_shared->orphans_dropped, 0);
 	pg_atomic_init_u64(&lightning_shared->room_waits, 0);
+	pg_atomic_init_u32(&lightning_shared->prewarm_state, LIGHTNING_PREWARM_NOT_YET);
+	pg_atomic_init_u64(&lightning_shared->prewarm_read, 0);
+	pg_atomic_init_u64(&lightning_shared->prewarm_saved, 0);
 	pg_atomic_init_u64(&lightning_shared->redo_applied, 0);
 	pg_atomic_init_u64(&lightning_shared->wal_records, 0);
 	pg_atomic_init_u64(&lightning_shared->wal_bytes, 0);

@@ -226,8 +226,8 @@ lightning_compact_relation(LtgSession *s, Relation rel, LtgCompactResult *result
 
 /* ---- what the workers have in common ---- */
 
-static void
-start_worker(const char *name)
+void
+lightning_start_worker(const char *name)
 {
 	/* between jobs and, through the port, within them */
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -354,23 +354,29 @@ lightning_flusher_main(Datum arg)
 	MemoryContext work;
 	TimestampTz last_sweep = 0;
 	XLogRecPtr	last_redo = InvalidXLogRecPtr;
+	TimestampTz last_list = 0;
 	long		backoff = 0;
 
-	start_worker("lightning flusher");
+	lightning_start_worker("lightning flusher");
 	s = lightning_session();
 	work = AllocSetContextCreate(TopMemoryContext, "lightning flusher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(work);
 	publish_latch(&lightning_shared->flusher_latch, MyLatch);
 	before_shmem_exit(retract_flusher, (Datum) 0);
+	lightning_prewarm_start();
 
 	do
 	{
 		backoff = flush_waiting(s, backoff);
 		if (backoff == 0)
+		{
 			do_chores(s, &last_sweep, &last_redo);
+			lightning_prewarm_tick(s, &last_list);
+		}
 		MemoryContextReset(work);
 	} while (nap(backoff > 0 ? backoff : FLUSHER_NAP_MS));
 
+	lightning_prewarm_stop(s);
 	/* the postmaster restarts us after exit code 1, unless it is stopping */
 	proc_exit(1);
 }
@@ -385,7 +391,7 @@ lightning_compactor_main(Datum arg)
 	long		backoff = 0;
 
 	snprintf(name, sizeof(name), "lightning compaction worker %d", DatumGetInt32(arg));
-	start_worker(name);
+	lightning_start_worker(name);
 	s = lightning_session();
 	publish_latch(&lightning_shared->compactor_latch, MyLatch);
 	before_shmem_exit(retract_compactor, (Datum) 0);

@@ -306,3 +306,44 @@ ltg_block_read_file(LtgSession *s, const LtgBlockPtr *at, uint8_t type, void **o
 		return LTG_NOMEM;
 	return load(s, c, at, type, false, owned, data, len);
 }
+
+LtgStatus
+ltg_block_warm(LtgSession *s, LtgFileId file, uint64_t offset, bool touch)
+{
+	BlockCtx   *c = block_ctx(s);
+	LtgBlockPtr at = {.file = file, .offset = offset};
+	LtgFrame   *frame;
+	uint8_t		env[LTG_ENV_BYTES];
+	uint32_t	len;
+	LtgStatus	st;
+
+	LTG_ASSERT(s->cache != NULL && s->epoch_depth > 0);
+	if (c == NULL)
+		return LTG_NOMEM;
+	if (ltg_cache_peek(s, s->cache, file, offset, &len) != NULL)
+		return LTG_NOT_FOUND;
+	LTG_TRY(ltg_file_read_exact(s, file, env, sizeof(env), offset));
+	len = ltg_load32(env + LTG_ENV_RAW);
+	at.disk_len = ltg_load32(env + LTG_ENV_STORED) + LTG_ENV_BYTES;
+	/* stored bytes are never more than the block's */
+	if (at.disk_len < LTG_ENV_BYTES || at.disk_len - LTG_ENV_BYTES > len)
+		return ltg_fail_corrupt(s, file, offset, "no block begins here");
+	frame = ltg_cache_reserve(s, s->cache, len);
+	if (frame == NULL)
+		return LTG_NOT_FOUND;
+	st = read_envelope(s, c, &at, env[LTG_ENV_TYPE]);
+	if (st == LTG_OK && ltg_load32(c->disk + LTG_ENV_RAW) != len)
+		st = ltg_fail_corrupt(s, file, offset, "no block begins here");
+	if (st == LTG_OK)
+		st = unpack(s, c, &at, env[LTG_ENV_TYPE], ltg_frame_data(frame));
+	trim_scratch(s, c);
+	if (st != LTG_OK)
+	{
+		ltg_cache_abandon(s, s->cache, frame);
+		return st;
+	}
+	(void) ltg_cache_publish(s, s->cache, frame, file, offset, len);
+	if (touch)
+		ltg_cache_touch(s, s->cache, file, offset);
+	return LTG_OK;
+}

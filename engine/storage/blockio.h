@@ -50,6 +50,13 @@ extern void ltg_block_prefetch(LtgSession *s, LtgFileId file, uint64_t next, uin
 extern LtgStatus ltg_file_read_exact(LtgSession *s, LtgFileId file, void *buf,
 									 size_t len, uint64_t offset) LTG_MUST_CHECK;
 
+/*
+ * Bring the block at this place into the cache (touch: as one that is used more
+ * than once).  LTG_NOT_FOUND: it is there, or there is no frame for it; LTG_CORRUPT
+ * when no whole block begins here.  REQUIRES: inside an epoch.
+ */
+extern LtgStatus ltg_block_warm(LtgSession *s, LtgFileId file, uint64_t offset, bool touch) LTG_MUST_CHECK;
+
 /* Scratch for the inner blocks of a point read, when they bypass the cache. */
 extern LtgStatus ltg_inner_scratch(LtgSession *s, void ***owned) LTG_MUST_CHECK;
 

@@ -907,6 +907,54 @@ ltg_cache_drop_file(LtgSession *s, LtgCache *c, LtgFileId file)
 	}
 }
 
+bool
+ltg_cache_full(LtgSession *s, LtgCache *c)
+{
+	bool		full;
+
+	s->port->lock(s->port, LTG_LOCK_CACHE, LTG_SHARED);
+	full = c->place[AT_T1].n + c->place[AT_T2].n >= c->c;
+	s->port->unlock(s->port, LTG_LOCK_CACHE);
+	return full;
+}
+
+void
+ltg_cache_touch(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset)
+{
+	uint32_t	i = find(c, file, offset);
+
+	LTG_ASSERT(s->epoch_depth > 0);
+	(void) s;
+	if (i != NONE)
+		atomic_store_explicit(&entry(c, i)->ref, 1, memory_order_relaxed);
+}
+
+uint32_t
+ltg_cache_list(LtgSession *s, LtgCache *c, LtgCachedBlock *list, uint32_t max)
+{
+	uint32_t	n = 0;
+
+	for (uint32_t from = 0; from < c->n_frames; from += DROP_CHUNK)
+	{
+		s->port->lock(s->port, LTG_LOCK_CACHE, LTG_SHARED);
+		for (uint32_t i = from; i < c->n_frames && i < from + DROP_CHUNK && n < max; i++)
+		{
+			uint32_t	place = frame(c, i)->place;
+			const Entry *e = entry(c, i);
+
+			if (place != AT_T1 && place != AT_T2)
+				continue;
+			list[n].file = e->file;
+			list[n].offset = e->offset;
+			list[n].heat = (place == AT_T2 ? LTG_HEAT_FREQUENT : 0) +
+				(atomic_load_explicit(&e->ref, memory_order_relaxed) != 0);
+			n++;
+		}
+		s->port->unlock(s->port, LTG_LOCK_CACHE);
+	}
+	return n;
+}
+
 void
 ltg_cache_stats(LtgSession *s, LtgCache *c, LtgCacheStats *stats)
 {

@@ -76,6 +76,21 @@ extern const uint8_t *ltg_cache_publish(LtgSession *s, LtgCache *c, LtgFrame *f,
 extern void ltg_cache_abandon(LtgSession *s, LtgCache *c, LtgFrame *f);
 /* Forget all blocks of a removed file (best effort, background). */
 extern void ltg_cache_drop_file(LtgSession *s, LtgCache *c, LtgFileId file);
+/* Every frame has a block: another one would take its place. */
+extern bool ltg_cache_full(LtgSession *s, LtgCache *c);
+/* Make a resident block count as one that is used more than once. */
+extern void ltg_cache_touch(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset);
+
+#define LTG_HEAT_FREQUENT 2		/* from here on: used more than once */
+typedef struct LtgCachedBlock
+{
+	LtgFileId	file;
+	uint64_t	offset;
+	uint8_t		heat;			/* 0..3 */
+} LtgCachedBlock;
+
+/* Up to max resident blocks, in no order; about now: takes its time. */
+extern uint32_t ltg_cache_list(LtgSession *s, LtgCache *c, LtgCachedBlock *list, uint32_t max);
 extern void ltg_cache_stats(LtgSession *s, LtgCache *c, LtgCacheStats *stats);
 /* Internal consistency; REQUIRES quiescence. False and a message if broken. */
 extern bool ltg_cache_check(LtgSession *s, LtgCache *c, char *msg, size_t msg_size);
