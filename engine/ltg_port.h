@@ -73,6 +73,30 @@ typedef enum LtgXidStatus
 	LTG_XID_ABORTED
 } LtgXidStatus;
 
+/* Does a snapshot see a transaction that has committed? */
+typedef enum LtgSees
+{
+	LTG_SEES_NO,
+	LTG_SEES_YES,
+	LTG_SEES_MAYBE				/* not known: take both for possible */
+} LtgSees;
+
+/*
+ * The snapshots that the host knows one by one, at the moment it was asked.
+ * Every other snapshot there is, and every one that will be, sees all committed
+ * transactions below floor: a later reader for whom that is not so is turned away
+ * by the host before it reads anything.
+ */
+#define LTG_LIVE_MAX 64
+
+typedef struct LtgLive
+{
+	LtgXid		floor;
+	uint32_t	n;				/* known snapshots, <= LTG_LIVE_MAX */
+	uint64_t	known[LTG_LIVE_MAX];	/* these two are the host's own */
+	void	   *host;
+} LtgLive;
+
 typedef enum LtgLogLevel
 {
 	LTG_LOG_DEBUG,
@@ -156,6 +180,16 @@ struct LtgPort
 	LtgStatus	(*xid_status) (LtgPort *port, LtgXid xid, LtgXidStatus *status,
 							   LtgError *err);
 	LtgXid		(*horizon) (LtgPort *port);
+
+	/*
+	 * Known snapshots; live may be NULL: none is known, and the horizon stands for
+	 * them all.  live fills *live (n = 0 is always right), sees answers for known
+	 * snapshot i about a transaction that committed, live_end frees what live took.
+	 * Every transaction below floor had ended when live was called.
+	 */
+	void		(*live) (LtgPort *port, LtgLive *live);
+	LtgSees		(*sees) (LtgPort *port, const LtgLive *live, uint32_t i, LtgXid xid);
+	void		(*live_end) (LtgPort *port, LtgLive *live);
 };
 
 #define LTG_STOP_POINT(port, name) \

@@ -403,6 +403,7 @@ lt_begin(lt_db *db, lt_txn_mode mode, lt_txn **out)
 		t->cid = 1;
 		t->cursors = 0;
 		lt_snap_take(db->xids, &t->snap, t->place);
+		lt_snap_announce(&t->snap);
 		*out = t;
 		return LT_OK;
 	}
@@ -496,7 +497,10 @@ static void
 set_snapshot(lt_cursor *c)
 {
 	if (c->txn == NULL)
+	{
 		lt_snap_take(c->db->xids, &c->snap, c->ses->place);
+		lt_snap_announce(&c->snap);
+	}
 	else
 	{
 		see_own_writes(c->txn);

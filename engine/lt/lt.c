@@ -226,6 +226,18 @@ hook_horizon(LtgPort *port)
 	return lt_xids_horizon(db->xids);
 }
 
+static void
+hook_live(LtgPort *port, LtgLive *live)
+{
+	lt_xids_live(((lt_db *) port)->xids, live);
+}
+
+static LtgSees
+hook_sees(LtgPort *port, const LtgLive *live, uint32_t i, LtgXid xid)
+{
+	return lt_xids_sees(((lt_db *) port)->xids, live, i, xid);
+}
+
 static bool
 hook_interrupted(LtgPort *port)
 {
@@ -248,6 +260,8 @@ init_port(lt_db *db, LtgPort *base)
 	db->port.wal_flush = hook_wal_flush;
 	db->port.xid_status = hook_xid_status;
 	db->port.horizon = hook_horizon;
+	db->port.live = hook_live;
+	db->port.sees = hook_sees;
 	db->port.interrupted = hook_interrupted;
 	if (db->opt.log != NULL)
 		db->port.log = hook_log;

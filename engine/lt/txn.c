@@ -87,7 +87,10 @@ lt_xids_create(LtHost *host, uint32_t n_places, uint32_t chunk_shift, LtXids **x
 	x->n_places = n_places;
 	x->place = places;
 	for (uint32_t i = 0; i < n_places; i++)
+	{
 		atomic_store(&x->place[i].xmin, LT_NO_XMIN);
+		atomic_store(&x->place[i].csn, 0);
+	}
 	atomic_store(&x->next, 1);
 	atomic_store(&x->oldest, 1);
 	atomic_store(&x->base, 1);
@@ -365,6 +368,8 @@ lt_snap_take(LtXids *x, LtSnap *s, LtXminSlot *place)
 {
 	uint64_t	xmin = atomic_load_explicit(&x->oldest, memory_order_acquire);
 
+	if (LTG_UNLIKELY(atomic_load_explicit(&place->csn, memory_order_relaxed) != 0))
+		atomic_store(&place->csn, 0);	/* X1a */
 	/* the store comes before the load of the counter: X1 */
 	atomic_store(&place->xmin, xmin);
 	s->csn = atomic_load(&x->csn);
@@ -378,11 +383,24 @@ lt_snap_take(LtXids *x, LtSnap *s, LtXminSlot *place)
 	s->place = place;
 }
 
+/* Sequentially consistent: whoever still reads it later than its end has read
+ * `oldest` before the place's next snapshot reads the counter (X1a). */
+void
+lt_snap_announce(LtSnap *s)
+{
+	LTG_ASSERT(s->place != NULL);
+	atomic_store(&s->place->csn, s->csn);
+}
+
 void
 lt_snap_release(LtSnap *s)
 {
 	if (s->place != NULL)
+	{
+		if (atomic_load_explicit(&s->place->csn, memory_order_relaxed) != 0)
+			atomic_store(&s->place->csn, 0);
 		atomic_store_explicit(&s->place->xmin, LT_NO_XMIN, memory_order_release);
+	}
 	s->place = NULL;
 }
 
@@ -399,6 +417,44 @@ lt_xids_horizon(LtXids *x)
 			h = xmin;
 	}
 	return h;
+}
+
+static void
+add_known(LtgLive *live, uint64_t csn, uint64_t xmin)
+{
+	for (uint32_t i = 0; i < live->n; i++)
+		if (live->known[i] == csn)
+			return;
+	if (live->n < LTG_LIVE_MAX)
+		live->known[live->n++] = csn;
+	else if (xmin < live->floor)
+		live->floor = xmin;
+}
+
+void
+lt_xids_live(LtXids *x, LtgLive *live)
+{
+	live->floor = atomic_load(&x->oldest);	/* before the places: X1a */
+	for (uint32_t i = 0; i < x->n_places; i++)
+	{
+		uint64_t	csn = atomic_load(&x->place[i].csn);
+		uint64_t	xmin = atomic_load(&x->place[i].xmin);
+
+		if (csn != 0)
+			add_known(live, csn, xmin);
+		else if (xmin < live->floor)
+			live->floor = xmin;
+	}
+}
+
+LtgSees
+lt_xids_sees(LtXids *x, const LtgLive *live, uint32_t i, LtgXid xid)
+{
+	uint64_t	csn;
+
+	if (lt_xid_fate(x, xid, &csn) != LT_FATE_COMMITTED)
+		return LTG_SEES_MAYBE;	/* then its version is not asked about */
+	return csn <= live->known[i] ? LTG_SEES_YES : LTG_SEES_NO;
 }
 
 LtgXid

@@ -15,6 +15,11 @@
  *		 `oldest` moved past it.  A snapshot stores xmin = oldest in its place
  *		 before it reads the counter; so horizon() (the smallest xmin stored,
  *		 or oldest) never passes a transaction that some snapshot does not see.
+ *	 X1a. A snapshot that may live long also says which one it is (its csn), after
+ *		 X1 is done.  It clears that before it gives the place up.  Whoever
+ *		 collects snapshots reads `oldest`, then of each place csn and, if that
+ *		 is 0, xmin: a snapshot of which neither is seen was taken after `oldest`
+ *		 was read, and sees all below it.
  *	 X2. The table has slots for [base, next); base <= horizon.  Of the xids
  *		 below base, those in the aborted set aborted and all others
  *		 committed.
@@ -48,6 +53,7 @@ typedef struct LtXids LtXids;
 typedef struct LtXminSlot
 {
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t xmin;
+	_Atomic uint64_t csn;		/* which snapshot it is; 0: does not say */
 } LtXminSlot;
 
 extern LtgStatus lt_xids_create(LtHost *host, uint32_t n_places, uint32_t chunk_shift,
@@ -89,8 +95,13 @@ typedef struct LtSnap
 } LtSnap;
 
 extern void lt_snap_take(LtXids *x, LtSnap *snap, LtXminSlot *place);
+/* It may live long: let flush and compaction know which one it is. */
+extern void lt_snap_announce(LtSnap *snap);
 extern void lt_snap_release(LtSnap *snap);
 extern LtgXid lt_xids_horizon(LtXids *x);
+/* For LtgPort: the announced snapshots, and what they see. */
+extern void lt_xids_live(LtXids *x, LtgLive *live);
+extern LtgSees lt_xids_sees(LtXids *x, const LtgLive *live, uint32_t i, LtgXid xid);
 extern LtgXid lt_xids_next(LtXids *x);
 extern LtgXid lt_xids_oldest(LtXids *x);
 

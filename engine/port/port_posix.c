@@ -470,6 +470,23 @@ posix_horizon(LtgPort *port)
 	return h->horizon != NULL ? h->horizon(h->arg) : 0;
 }
 
+static void
+posix_live(LtgPort *port, LtgLive *live)
+{
+	LtgPosixHost *h = &posix_of(port)->host;
+
+	if (h->live != NULL)
+		h->live(h->arg, live);
+}
+
+static LtgSees
+posix_sees(LtgPort *port, const LtgLive *live, uint32_t i, LtgXid xid)
+{
+	LtgPosixHost *h = &posix_of(port)->host;
+
+	return h->sees(h->arg, live, i, xid);
+}
+
 static const LtgPort posix_calls = {
 	.alloc = posix_alloc,
 	.realloc = posix_realloc,
@@ -494,6 +511,8 @@ static const LtgPort posix_calls = {
 	.wal_flush = posix_wal_flush,
 	.xid_status = posix_xid_status,
 	.horizon = posix_horizon,
+	.live = posix_live,
+	.sees = posix_sees,
 };
 
 /* ---- life ---- */

@@ -65,6 +65,8 @@ typedef struct LtgPosixHost
 	LtgStatus	(*xid_status) (void *arg, LtgXid xid, LtgXidStatus *status,
 							   LtgError *err);
 	LtgXid		(*horizon) (void *arg);
+	void		(*live) (void *arg, LtgLive *live);
+	LtgSees		(*sees) (void *arg, const LtgLive *live, uint32_t i, LtgXid xid);
 	bool		(*interrupted) (void *arg);
 	void		(*stop_point) (void *arg, const char *name);
 } LtgPosixHost;

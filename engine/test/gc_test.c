@@ -183,7 +183,7 @@ check_list(const LtgVersion *before, uint32_t n, bool keep, LtgSeq cleared, LtgF
 				assert_memory_equal(&v[k], &before[i], sizeof(*v));
 			}
 		}
-		/* G4 */
+		/* G5 */
 		if (bottom && out.kept == 0 && keep)
 			for (uint32_t i = 0; i < n; i++)
 			{
@@ -232,6 +232,161 @@ all_short_lists(void **state)
 	enumerate(v, 0, 4, &fates, &count);
 	assert_true(count > 100000);
 	ltg_fates_free(&fates);
+}
+
+/*
+ * Known snapshots.  A view is what a snapshot sees of transactions 3 and 4, by bit;
+ * others see everything below the floor and anything else besides.
+ */
+static uint32_t known_view[4];
+static uint32_t doubtful_view;	/* this one answers "maybe" about transaction 4 */
+
+static LtgSees
+fake_sees(LtgPort *p, const LtgLive *live, uint32_t i, LtgXid xid)
+{
+	(void) p;
+	assert_true(i < live->n);
+	assert_true(xid == 3 || xid == 4);
+	if (i == doubtful_view && xid == 4)
+		return LTG_SEES_MAYBE;
+	return (known_view[i] >> (xid - 3) & 1) != 0 ? LTG_SEES_YES : LTG_SEES_NO;
+}
+
+/* Index of the version that decides for the snapshot, n if none. */
+static uint32_t
+decider(const LtgVersion *v, uint32_t n, uint32_t snap)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (v[i].state != LTG_ABORTED && sees(&v[i], snap))
+			return i;
+	return n;
+}
+
+/* A snapshot (bits as in sees) that may exist beside the known ones. */
+static bool
+may_exist(uint32_t snap, const LtgLive *live)
+{
+	for (uint32_t i = 0; i < live->n; i++)
+		if ((snap & 3) == known_view[i] || (i == doubtful_view && (snap & 1) == (known_view[i] & 1)))
+			return true;
+	for (LtgXid x = 3; x < live->floor && x <= 4; x++)
+		if ((snap >> (x - 3) & 1) == 0)
+			return false;
+	return true;
+}
+
+static void
+check_known(const LtgVersion *before, uint32_t n, const LtgLive *live, LtgFates *fates)
+{
+	LtgGcRules	rules = {.horizon = HORIZON, .fates = fates, .live = live};
+	LtgGcOutcome out;
+	LtgVersion	v[5];
+	bool		needed[5] = {false};
+
+	memcpy(v, before, n * sizeof(*v));
+	assert_int_equal(ltg_gc_key(&rules, v, n, &out), LTG_OK);
+	for (uint32_t snap = 0; snap < 8; snap++)
+	{
+		uint32_t	at = decider(before, n, snap);
+
+		if (!may_exist(snap, live))
+			continue;
+		needed[at] = true;
+		if (result(before, n, snap, 99) != result(v, out.kept, snap, 99))
+			fail_msg("snapshot %u sees another thing", snap);
+	}
+	/* what stays is needed, or may still commit; and in the old order */
+	for (uint32_t k = 0, i = 0; k < out.kept; k++, i++)
+	{
+		while (i < n && before[i].payload_len != v[k].payload_len)
+			i++;
+		assert_true(i < n);
+		for (uint32_t newer = 0; newer < i; newer++)
+			needed[i] |= before[newer].xid == before[i].xid;	/* not looked for */
+		if (!needed[i])
+			assert_int_equal(v[k].state, LTG_UNRESOLVED);
+	}
+}
+
+static void
+enumerate_known(LtgVersion *v, uint32_t n, uint32_t max, LtgFates *fates, uint64_t *count)
+{
+	static const uint32_t sets[][4] = {
+		{0}, {1}, {2}, {3}, {0, 1}, {0, 2}, {1, 2}, {0, 3}, {1, 3}, {2, 3}, {0, 1, 2}, {0, 1, 2, 3}
+	};
+	static const uint32_t sizes[] = {1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 4};
+
+	for (uint32_t k = 0; n > 0 && k < 12; k++)
+	{
+		LtgLive		live = {.n = sizes[k]};
+
+		memcpy(known_view, sets[k], sizeof(known_view));
+		for (live.floor = 3; live.floor <= 5; live.floor++)
+			for (doubtful_view = 0; doubtful_view <= live.n; doubtful_view++)
+			{
+				check_known(v, n, &live, fates);
+				(*count)++;
+			}
+	}
+	if (n == max)
+		return;
+	for (uint32_t code = 0; code < CODES; code++)
+		if (make_version(&v[n], code, n))
+			enumerate_known(v, n + 1, max, fates, count);
+}
+
+static void
+known_snapshots(void **state)
+{
+	LtgVersion	v[5];
+	LtgFates	fates;
+	uint64_t	count = 0;
+
+	(void) state;
+	ltg_fates_init(&fates, &session);
+	port.sees = fake_sees;
+	enumerate_known(v, 0, 3, &fates, &count);
+	assert_true(count > 100000);
+	ltg_fates_free(&fates);
+}
+
+/* As many as there can be, each sees the transactions up to its number. */
+static LtgSees
+sees_up_to(LtgPort *p, const LtgLive *live, uint32_t i, LtgXid xid)
+{
+	(void) p;
+	return xid <= live->known[i] ? LTG_SEES_YES : LTG_SEES_NO;
+}
+
+static void
+many_known_snapshots(void **state)
+{
+	LtgFates	fates;
+	LtgLive		live = {.floor = 1000, .n = LTG_LIVE_MAX};
+	LtgGcRules	rules = {.horizon = 3, .fates = &fates, .live = &live};
+	LtgGcOutcome out;
+	LtgVersion	v[1000];
+
+	(void) state;
+	ltg_fates_init(&fates, &session);
+	port.sees = sees_up_to;
+	for (uint32_t i = 0; i < LTG_LIVE_MAX; i++)
+		live.known[i] = 10 * (LTG_LIVE_MAX - i);
+	for (int known = 0; known < 2; known++)
+	{
+		for (uint32_t i = 0; i < 900; i++)
+			v[i] = (LtgVersion) {.state = LTG_COMMITTED, .xid = 950 - i, .seq = 950 - i};
+		live.n = known ? LTG_LIVE_MAX : 0;
+		assert_int_equal(ltg_gc_key(&rules, v, 900, &out), LTG_OK);
+		/* one for everybody else, one for each that was old enough */
+		assert_int_equal(out.kept, known ? 1 + LTG_LIVE_MAX - 5 : 900);
+		assert_int_equal(out.pruned, 900 - out.kept);
+	}
+	assert_int_equal(v[0].xid, 950);
+	for (uint32_t i = 1; i < out.kept; i++)
+		assert_int_equal(v[i].xid, live.known[i - 1]);
+	ltg_fates_free(&fates);
+	port.sees = fake_sees;
 }
 
 static void
@@ -321,6 +476,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_short_lists),
+		cmocka_unit_test(known_snapshots),
+		cmocka_unit_test(many_known_snapshots),
 		cmocka_unit_test(speculative),
 		cmocka_unit_test(locks),
 		cmocka_unit_test(fate_table),

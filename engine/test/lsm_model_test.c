@@ -27,7 +27,7 @@
 #define STORES 3
 #define KEYS 160
 #define XACTS 5
-#define SNAPS 4
+#define SNAPS 6
 #define BIG_PAYLOAD 20000
 
 typedef struct ModelVersion
@@ -342,12 +342,11 @@ raw_version(RawCheck *c, const LtgVersion *v)
 		if (v->seq == 0 && m->rig.xact[mv->xid] == RIG_COMMITTED)
 		{
 			/*
-			 * The first settled one must be the newest committed one that
-			 * was not passed; under it others were dropped, so that older
-			 * ones, which nobody can see any more, are found by content.
+			 * Versions between two snapshots, and under a settled one, were
+			 * dropped, so that it is found by content.
 			 */
 			assert_int_equal(v->state, LTG_SETTLED);
-			if (c->settled && (mv->kind != LTG_PUT || !same_payload(mv, v)))
+			if (mv->kind != LTG_PUT || !same_payload(mv, v))
 				continue;
 			assert_int_equal(mv->kind, LTG_PUT);
 			assert_true(mv->xid < lrig_horizon(&c->m->rig));
@@ -535,6 +534,8 @@ step_snapshot(Model *m)
 
 		m->snap[i] = lrig_snapshot(&m->rig, lrig_below(&m->rnd, 2) ? m->xact[x].xid : 0,
 								  m->xact[x].cid);
+		m->snap[i]->known = lrig_below(&m->rnd, 4) != 0;
+		m->snap[i]->vague = lrig_below(&m->rnd, 4) == 0;
 	}
 }
 

@@ -52,8 +52,8 @@ host_xid_status(void *arg, LtgXid xid, LtgXidStatus *status, LtgError *err)
 	return LTG_OK;
 }
 
-LtgXid
-lrig_horizon(LsmRig *rig)
+static LtgXid
+oldest_xmin(LsmRig *rig, bool known_too)
 {
 	LtgXid		h = rig->n_xacts;
 
@@ -61,9 +61,47 @@ lrig_horizon(LsmRig *rig)
 		if (rig->xact[x] == RIG_RUNNING && x != rig->doubtful)
 			h = x;
 	for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++)
-		if (rig->snaps[i] != NULL && rig->snaps[i]->snap.xmin < h)
+		if (rig->snaps[i] != NULL && (known_too || !rig->snaps[i]->known) &&
+			rig->snaps[i]->snap.xmin < h)
 			h = rig->snaps[i]->snap.xmin;
 	return h;
+}
+
+LtgXid
+lrig_horizon(LsmRig *rig)
+{
+	return oldest_xmin(rig, true);
+}
+
+LtgXid
+lrig_floor(LsmRig *rig)
+{
+	return oldest_xmin(rig, false);
+}
+
+/* Transactions that are in doubt have not ended. */
+static void
+host_live(void *arg, LtgLive *live)
+{
+	LsmRig	   *rig = arg;
+
+	live->floor = lrig_floor(rig);
+	if (rig->doubtful != 0 && rig->doubtful < live->floor)
+		live->floor = rig->doubtful;
+	for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++)
+		if (rig->snaps[i] != NULL && rig->snaps[i]->known)
+			live->known[live->n++] = i;
+}
+
+static LtgSees
+host_sees(void *arg, const LtgLive *live, uint32_t i, LtgXid xid)
+{
+	const RigSnapshot *snap = ((LsmRig *) arg)->snaps[live->known[i]];
+
+	assert_int_equal(((LsmRig *) arg)->xact[xid], RIG_COMMITTED);
+	if (snap->vague && xid >= snap->snap.xmin && xid < snap->xmax)
+		return LTG_SEES_MAYBE;
+	return lrig_sees(snap, xid, UINT32_MAX) ? LTG_SEES_YES : LTG_SEES_NO;
 }
 
 static LtgXid
@@ -129,6 +167,7 @@ start(LsmRig *rig)
 	LtgPosixHost host = {
 		.arg = rig, .wal_position = host_wal_position, .wal_flush = host_wal_flush,
 		.xid_status = host_xid_status, .horizon = host_horizon,
+		.live = host_live, .sees = host_sees,
 		.interrupted = host_interrupted, .stop_point = host_stop_point
 	};
 	LtgLoadOptions load = {.reset_unlogged = true};

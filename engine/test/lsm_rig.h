@@ -28,6 +28,8 @@ typedef struct RigSnapshot
 	uint32_t	cid;			/* sees own versions with a smaller one */
 	uint64_t	judged;			/* calls of judge */
 	bool		live;
+	bool		known;			/* told to flush and compaction one by one */
+	bool		vague;			/* ... and what it sees only from xmin down */
 } RigSnapshot;
 
 typedef struct RigRecord		/* of the toy log */
@@ -85,6 +87,7 @@ extern LtgStore *lrig_find(LsmRig *rig, uint32_t relation);
 extern LtgXid lrig_begin(LsmRig *rig);
 extern void lrig_end(LsmRig *rig, LtgXid xid, bool commit);
 extern LtgXid lrig_horizon(LsmRig *rig);
+extern LtgXid lrig_floor(LsmRig *rig);	/* the same, of snapshots that are not known */
 extern RigSnapshot *lrig_snapshot(LsmRig *rig, LtgXid own, uint32_t cid);
 extern void lrig_release(LsmRig *rig, RigSnapshot *snap);
 extern bool lrig_sees(const RigSnapshot *snap, LtgXid xid, uint32_t cid);

@@ -12,7 +12,8 @@
  *
  * What is checked
  *	 - In any snapshot: the sum is right, the marker of each account's last
- *	   writer is there, and reading again gives the same.
+ *	   writer is there, and reading again gives the same.  So do a few snapshots
+ *	   that live long, through many flushes and compactions, and cursors on them.
  *	 - After a crash: exactly the transactions whose markers are there took
  *	   effect, each as a whole.  Those acknowledged after a sync are among
  *	   them; after the end of a process also those handed to the system; none
@@ -93,7 +94,7 @@ typedef struct Life
 	lt_options	opt;
 	lt_status	open_status;
 	char		open_error[300];
-	int			accounts, writers, readers;
+	int			accounts, writers, readers, old_readers;
 	int			writers_left;
 	uint64_t	txns_per_writer;
 	uint32_t	padding_max;
@@ -682,6 +683,52 @@ reader_task(void *arg)
 	}
 }
 
+static void
+check_again(Life *l, lt_txn *t, Seen *first)
+{
+	Seen		again;
+
+	see_all(l, t, rnd(l, 2) == 0, &again);
+	if (!again.failed && (again.hash != first->hash || again.sum != first->sum ||
+						  again.accounts != first->accounts))
+		wrong(l, "an old snapshot has changed");
+	l->checks++;
+}
+
+/* A snapshot that stays while others write, flush and merge. */
+static void
+old_reader_task(void *arg)
+{
+	Life	   *l = arg;
+
+	while (!l->stop)
+	{
+		int			looks = 2 + (int) rnd(l, 8);
+		lt_txn	   *t;
+		lt_status	st = lt_begin(l->db, LT_READ_ONLY, &t);
+		Seen		first;
+
+		if (st != LT_OK)
+		{
+			expect_ok(l, st, "begin");
+			sim_sleep(l->sim, 1000);
+			continue;
+		}
+		/* sometimes the first look comes late */
+		if (rnd(l, 3) == 0)
+			sim_sleep(l->sim, rnd(l, 20000));
+		see_all(l, t, false, &first);
+		for (; looks > 0 && !l->stop && !first.failed; looks--)
+		{
+			sim_sleep(l->sim, 1000 + rnd(l, 15000));
+			check_again(l, t, &first);
+		}
+		if (!first.failed && !l->stop)
+			check_snapshot(l, t);
+		lt_abort(t);
+	}
+}
+
 /* ---- background ---- */
 
 static void
@@ -1040,6 +1087,8 @@ work_round(Life *l, bool *power, bool *closed)
 	}
 	for (int i = 0; i < l->readers; i++)
 		sim_spawn(l->sim, "reader", reader_task, l);
+	for (int i = 0; i < l->old_readers; i++)
+		sim_spawn(l->sim, "old reader", old_reader_task, l);
 	sim_spawn(l->sim, "trees", tree_task, l);
 	sim_spawn(l->sim, "flusher", flush_task, l);
 	sim_spawn(l->sim, "compactor", compact_task, l);
@@ -1093,6 +1142,7 @@ choose_life(Life *l)
 	l->accounts = 4 + (int) rnd(l, CHANGES_MAX - 4);
 	l->writers = 2 + (int) rnd(l, 4);
 	l->readers = 1 + (int) rnd(l, 2);
+	l->old_readers = (int) rnd(l, 4);
 	l->txns_per_writer = 10 + rnd(l, 120);
 	l->padding_max = rnd(l, 3) == 0 ? 1500 : 200;
 }

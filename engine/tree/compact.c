@@ -24,6 +24,7 @@ typedef struct Compaction
 	LtgCompactPlan *plan;
 	LtgFates	fates;
 	LtgGcRules	rules;
+	LtgLive		live;
 	LtgWriteout out;
 	LtgMerge	merge;
 	LtgVersionBuf versions;		/* of one key */
@@ -316,8 +317,10 @@ compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 	c.rules = (LtgGcRules) {
 		.horizon = plan->horizon, .fates = &c.fates,
 		.keep_graves = plan->keep_graves, .graves_cleared = plan->graves_cleared,
-		.drop_ended = plan->drop_ended
+		.drop_ended = plan->drop_ended,
+		.live = &c.live
 	};
+	ltg_live_sample(s, &c.live);
 	c.fence = next_fence(plan, plan->set->level_start[plan->out_level]);
 	ltg_fates_init(&c.fates, s);
 	ltg_writeout_init(&c.out, s);
@@ -340,6 +343,7 @@ compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 	ltg_writeout_free(&c.out);
 	ltg_merge_free(&c.merge);
 	ltg_fates_free(&c.fates);
+	ltg_live_free(s, &c.live);
 	ltg_version_buf_free(s, &c.versions);
 	if (c.in != NULL)
 		port->free(port, c.in);

@@ -3,7 +3,8 @@
  *	  Writing the oldest frozen generation to a segment file.
  *
  * Order of events (what makes a flush safe against crashes and snapshots)
- *	 F1. The horizon is read before the fate of any transaction is asked.
+ *	 F1. The horizon, and the snapshots that are known, are read before the fate
+ *		 of any transaction is asked.
  *	 F2. The log position that must be durable before the manifest is
  *		 (wal_needed) is sampled after the last such question, so that it
  *		 covers every commit record the file relies on.
@@ -40,6 +41,7 @@ typedef struct Flush
 	LtgSeq		cut;
 	LtgFates	fates;
 	LtgGcRules	rules;
+	LtgLive		live;
 	LtgWriteout out;
 	LtgVersionBuf versions;		/* of one key */
 	FlushStore *stores;
@@ -260,6 +262,7 @@ flush_free(Flush *f)
 
 	ltg_writeout_free(&f->out);
 	ltg_fates_free(&f->fates);
+	ltg_live_free(f->s, &f->live);
 	ltg_version_buf_free(f->s, &f->versions);
 	if (f->stores != NULL)
 		port->free(port, f->stores);
@@ -282,6 +285,8 @@ flush_oldest(LtgSession *s, LtgFlushResult *r)
 	ltg_fates_init(&f.fates, s);
 	f.rules.fates = &f.fates;
 	f.rules.horizon = s->port->horizon(s->port);	/* F1 */
+	ltg_live_sample(s, &f.live);
+	f.rules.live = &f.live;
 	ltg_writeout_init(&f.out, s);
 	st = flush_generation(&f);
 	flush_free(&f);

@@ -157,6 +157,84 @@ resolve(const LtgGcRules *rules, LtgVersion *v)
 	return LTG_OK;
 }
 
+/* ---- who needs a version ---- */
+
+void
+ltg_live_sample(LtgSession *s, LtgLive *live)
+{
+	live->n = 0;
+	live->floor = 0;
+	live->host = NULL;
+	if (s->port->live != NULL)
+		s->port->live(s->port, live);
+	LTG_ASSERT(live->n <= LTG_LIVE_MAX);
+}
+
+void
+ltg_live_free(LtgSession *s, LtgLive *live)
+{
+	if (live->host != NULL)
+		s->port->live_end(s->port, live);
+	live->host = NULL;
+	live->n = 0;
+}
+
+/* Who has not met the version that decides for him, on the way down a key. */
+typedef struct Needs
+{
+	const LtgLive *live;		/* NULL: no snapshot is known */
+	LtgPort    *port;
+	uint64_t	open;			/* known snapshots, by bit */
+	bool		others;			/* everybody else */
+} Needs;
+
+static void
+needs_init(Needs *needs, const LtgGcRules *rules)
+{
+	needs->live = rules->live != NULL && rules->live->n > 0 ? rules->live : NULL;
+	needs->port = rules->fates->s->port;
+	needs->open = 0;
+	needs->others = true;
+	if (needs->live != NULL)
+		needs->open = needs->live->n == 64 ? UINT64_MAX : (UINT64_C(1) << needs->live->n) - 1;
+}
+
+/*
+ * May somebody have this version as the newest one he sees?  REQUIRES: versions
+ * are asked about newest first.  One whose writer may still commit is needed,
+ * and hides nothing.
+ */
+static bool
+is_needed(Needs *needs, const LtgVersion *v)
+{
+	bool		needed = needs->others;
+
+	if (needs->live == NULL || v->state == LTG_UNRESOLVED)
+		return true;
+	if (v->state == LTG_SETTLED)
+		return needed || needs->open != 0;
+	if (v->xid < needs->live->floor)
+		needs->others = false;
+	for (uint32_t i = 0; i < needs->live->n; i++)
+	{
+		if ((needs->open >> i & 1) == 0)
+			continue;
+		switch (needs->port->sees(needs->port, needs->live, i, v->xid))
+		{
+			case LTG_SEES_YES:
+				needs->open &= ~(UINT64_C(1) << i);
+				needed = true;
+				break;
+			case LTG_SEES_MAYBE:
+				needed = true;
+				break;
+			case LTG_SEES_NO:
+				break;
+		}
+	}
+	return needed;
+}
+
 static bool
 grave_is_kept(const LtgGcRules *rules, LtgSeq seq)
 {
@@ -168,9 +246,12 @@ ltg_gc_key(const LtgGcRules *rules, LtgVersion *v, uint32_t n, LtgGcOutcome *out
 {
 	LtgSeq		newest_dropped = 0;
 	bool		dropped = false;
+	bool		settled = false;
+	Needs		needs;
 
 	memset(out, 0, sizeof(*out));
-	for (uint32_t i = 0; i < n; i++)
+	needs_init(&needs, rules);
+	for (uint32_t i = 0; i < n && !settled; i++)
 	{
 		LTG_TRY(resolve(rules, &v[i]));
 		if (v[i].state == LTG_ABORTED)
@@ -180,11 +261,15 @@ ltg_gc_key(const LtgGcRules *rules, LtgVersion *v, uint32_t n, LtgGcOutcome *out
 			dropped = true;
 			continue;
 		}
+		settled = v[i].state == LTG_SETTLED;
+		if (!is_needed(&needs, &v[i]))
+		{
+			out->pruned++;
+			continue;
+		}
 		if (out->kept != i)
 			v[out->kept] = v[i];
 		out->kept++;
-		if (v[out->kept - 1].state == LTG_SETTLED)
-			break;
 	}
 	if (dropped && grave_is_kept(rules, newest_dropped))
 	{

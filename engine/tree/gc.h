@@ -9,12 +9,21 @@
  *	 G2. Versions whose writer may still commit are kept as they are.
  *	 G3. A version is SETTLED only if its writer committed and is older than
  *		 the horizon; nothing under a settled version is kept.
- *	 G4. Where graves are kept, a key that was ever written by a statement that
+ *	 G4. A committed version is dropped only if a newer committed one is kept or
+ *		 hides it from everybody who is not known, and no known snapshot has it
+ *		 as the newest version that it sees.  So a version between two
+ *		 snapshots goes, and the newest committed one always stays.
+ *	 G5. Where graves are kept, a key that was ever written by a statement that
  *		 could put it into a stock index leaves a tombstone until the graves
  *		 are cleared: a settled DELETE, or a GONE for an insert that came to
  *		 nothing.
  *
- * A pure function of its arguments but for the look-up of fates.
+ * A pure function of its arguments but for the look-up of fates and of what known
+ * snapshots see.
+ *
+ * The inputs need not hold all versions of the key.  Newer ones elsewhere only hide
+ * more, so that something is kept in vain; of older ones elsewhere nothing is
+ * assumed: a snapshot that sees no version of the inputs needs none of them.
  */
 #ifndef LTG_GC_H
 #define LTG_GC_H
@@ -44,11 +53,21 @@ typedef struct LtgGcRules
 	bool		keep_graves;
 	LtgSeq		graves_cleared;
 	bool		drop_ended;		/* nothing outlives its writer (LTG_STORE_LOCKS) */
+	const LtgLive *live;		/* NULL or n = 0: no snapshot is known.  REQUIRES:
+								 * sampled before any fate was asked */
 } LtgGcRules;
+
+/*
+ * Known snapshots for one flush or compaction, sampled before any fate is asked;
+ * live->n = 0 where the host knows none.
+ */
+extern void ltg_live_sample(LtgSession *s, LtgLive *live);
+extern void ltg_live_free(LtgSession *s, LtgLive *live);
 
 typedef struct LtgGcOutcome
 {
 	uint32_t	kept;			/* v[0..kept) survive */
+	uint32_t	pruned;			/* dropped though no settled version hides them */
 	/*
 	 * Set when the outcome depends on whether older sources, not among v, hold
 	 * the key.  If the caller knows that none does, it calls ltg_gc_bottom.
