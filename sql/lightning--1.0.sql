@@ -101,6 +101,18 @@ CREATE FUNCTION @extschema@.lightning_stat_stores(
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'lightning_stat_stores' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
+CREATE FUNCTION @extschema@.lightning_snapshots(
+	OUT pid integer, OUT backend_xmin xid, OUT known boolean, OUT snapshots integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'lightning_snapshots' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+
+CREATE VIEW @extschema@.pg_stat_lightning_snapshots AS
+	SELECT s.*, a.datname, a.usename, a.application_name, a.xact_start, a.state
+	FROM @extschema@.lightning_snapshots() s
+	LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.pid;
+COMMENT ON VIEW @extschema@.pg_stat_lightning_snapshots
+	IS 'who may still need old row versions: known ones keep one per row and snapshot, others all since their xmin';
+
 CREATE VIEW @extschema@.pg_stat_lightning_memtable AS
 	SELECT * FROM @extschema@.lightning_stat_memtable();
 CREATE VIEW @extschema@.pg_stat_lightning_cache AS
@@ -210,6 +222,7 @@ REVOKE ALL ON FUNCTION @extschema@.lightning_stat_background() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stat_files() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stat_wal() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stat_stores() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_snapshots() FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_check(regclass) TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_check_all() TO pg_monitor;
@@ -220,6 +233,8 @@ GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_background() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_files() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_wal() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_stores() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_snapshots() TO pg_monitor;
 GRANT SELECT ON @extschema@.pg_stat_lightning_memtable, @extschema@.pg_stat_lightning_cache,
 	@extschema@.pg_stat_lightning_background, @extschema@.pg_stat_lightning_files,
-	@extschema@.pg_stat_lightning_wal, @extschema@.pg_stat_lightning_runs TO pg_monitor;
+	@extschema@.pg_stat_lightning_wal, @extschema@.pg_stat_lightning_runs,
+	@extschema@.pg_stat_lightning_snapshots TO pg_monitor;

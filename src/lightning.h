@@ -227,6 +227,13 @@ extern void lightning_snapshot_rethrow(LightningSnapshot *ls);
  */
 extern bool lightning_version_visible(const LtgVersion *v, Snapshot snap, LtgState *fate);
 
+/* ---- live.c: snapshots in use ---- */
+/* Before anything is read with an MVCC snapshot: ERRCODE_T_R_SERIALIZATION_FAILURE
+ * if what it may need is gone.  Cheap when it was noted before. */
+extern void lightning_note_snapshot(Snapshot snap);
+/* Before rows are read that no snapshot vouches for (SnapshotDirty, SnapshotSelf). */
+extern void lightning_note_dirty_read(void);
+
 /* ---- row.c: row <-> payload ---- */
 typedef struct LightningRowBuf
 {

@@ -582,6 +582,25 @@ port_horizon(LtgPort *port)
 	return lightning_horizon();
 }
 
+static void
+port_live(LtgPort *port, LtgLive *live)
+{
+	if (!((LightningPort *) port)->plain_files)
+		lightning_collect_live(live);
+}
+
+static LtgSees
+port_sees(LtgPort *port, const LtgLive *live, uint32_t i, LtgXid xid)
+{
+	return lightning_view_sees(live, i, xid);
+}
+
+static void
+port_live_end(LtgPort *port, LtgLive *live)
+{
+	pfree(live->host);
+}
+
 /* ---- */
 
 LightningPort *
@@ -618,6 +637,9 @@ lightning_port_create(void)
 	lp->port.wal_flush = port_wal_flush;
 	lp->port.xid_status = port_xid_status;
 	lp->port.horizon = port_horizon;
+	lp->port.live = port_live;
+	lp->port.sees = port_sees;
+	lp->port.live_end = port_live_end;
 	return lp;
 }
 

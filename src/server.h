@@ -133,6 +133,15 @@ extern void lightning_forget_xid_reference(void);
 /* Replay: no transaction older than this goes on, on no node. */
 extern void lightning_note_ended_before(TransactionId xid);
 
+/* ---- live.c ---- */
+
+extern Size lightning_live_shmem_size(void);
+extern void lightning_live_shmem_init(void);
+extern void lightning_live_at_xact_end(void);
+/* For the port.  What it takes lies in l->host: pfree. */
+extern void lightning_collect_live(LtgLive *l);
+extern LtgSees lightning_view_sees(const LtgLive *l, uint32 i, LtgXid xid);
+
 /* ---- admin.c, stoppoint.c ---- */
 extern LtgStatus lightning_flush_everything(LtgSession *s) LTG_MUST_CHECK;
 extern void lightning_publish_wal_usage(void);

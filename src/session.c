@@ -113,9 +113,14 @@ xact_callback(XactEvent event, void *arg)
 
 	switch (event)
 	{
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			lightning_live_at_xact_end();
+			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
+			lightning_live_at_xact_end();
 			lightning_forget_xid_reference();
 			lightning_publish_wal_usage();
 			lightning_return_rowids();

@@ -76,6 +76,7 @@ lightning_shmem_request(void)
 	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(LightningShared)), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(add_size(ltg_shared_size(&config), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(add_size(lightning_rowlock_shmem_size(), PG_CACHE_LINE_SIZE));
+	RequestAddinShmemSpace(add_size(lightning_live_shmem_size(), PG_CACHE_LINE_SIZE));
 }
 
 static const char *const tranche_names[] = {
@@ -298,6 +299,7 @@ lightning_shmem_startup(void)
 		elog(FATAL, "lightning does not support EXEC_BACKEND");
 	init_shared();
 	lightning_rowlock_shmem_init();
+	lightning_live_shmem_init();
 	fill_config(&config);
 	mem = ShmemInitStruct("lightning engine", ltg_shared_size(&config), &found);
 	if (ltg_shared_init(mem, &config, &lightning_region) != LTG_OK)

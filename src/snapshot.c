@@ -118,6 +118,7 @@ lightning_snapshot_init(LightningSnapshot *ls, Snapshot snap)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot read a lightning table with a logical decoding snapshot")));
+	lightning_note_snapshot(snap);
 	memset(ls, 0, sizeof(*ls));
 	ls->pg = snap;
 	ls->context = CurrentMemoryContext;

@@ -152,6 +152,8 @@ choose_mode(LightningFetchData *fetch, Snapshot snapshot)
 	fetch->fast = IsMVCCSnapshot(snapshot) && !fetch->serializable;
 	if (fetch->fast)
 		lightning_snapshot_init(&fetch->snap, snapshot);
+	else if (snapshot->snapshot_type == SNAPSHOT_DIRTY || snapshot->snapshot_type == SNAPSHOT_SELF)
+		lightning_note_dirty_read();
 	fetch->snap.pg = snapshot;
 	fetch->ahead_from = fetch->ahead_to = 0;
 }
@@ -411,6 +413,8 @@ lightning_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 	Snapshot	snapshot = scan->rs_snapshot;
 	uint64		rowid = lightning_tid_rowid(tid);
 
+	if (IsMVCCSnapshot(snapshot))
+		lightning_note_snapshot(snapshot);
 	for (;;)
 	{
 		int			i;
@@ -446,6 +450,8 @@ lightning_tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot 
 
 	if (!lightning_tid_valid(&slot->tts_tid))
 		return false;
+	if (IsMVCCSnapshot(snapshot))
+		lightning_note_snapshot(snapshot);
 	lightning_versions_get(rel, lightning_tid_rowid(&slot->tts_tid), false, kv);
 	i = lightning_pick_version(rel, kv, snapshot);
 	return i >= 0 && kv->v[i].tag == lightning_tid_tag(&slot->tts_tid);

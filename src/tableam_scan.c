@@ -80,6 +80,8 @@ choose_mode(LightningScanDesc scan)
 	scan->fast = IsMVCCSnapshot(snapshot) && !scan->serializable;
 	if (scan->fast)
 		lightning_snapshot_init(&scan->snap, snapshot);
+	else if (snapshot->snapshot_type == SNAPSHOT_DIRTY || snapshot->snapshot_type == SNAPSHOT_SELF)
+		lightning_note_dirty_read();
 	scan->snap.pg = snapshot;
 }
 
