@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "tree/compact.h"
 #include "tree/manifest.h"
 #include "tree/publish.h"
 #include "tree/state.h"
@@ -407,7 +408,8 @@ check_file_table(Check *c)
 	RefCount	rc = {.c = c};
 	uint64_t	files = 0,
 				obsolete = 0,
-				bytes = 0;
+				bytes = 0,
+				obsolete_bytes = 0;
 
 	rc.file = s->port->alloc(s->port, (sh->n_files + 1) * sizeof(FileRefs));
 	if (rc.file == NULL)
@@ -420,12 +422,14 @@ check_file_table(Check *c)
 			files++;
 			bytes += f->bytes;
 			obsolete += f->obsolete_at != 0;
+			obsolete_bytes += f->obsolete_at != 0 ? f->bytes : 0;
 			if (f->obsolete_at != 0 && (f->refs != 0 || f->named_in >= f->obsolete_at))
 				problem(c, "obsolete file %llx is in use", (unsigned long long) f->id);
 			if (f->id >= atomic_load(&sh->next_file_id))
 				problem(c, "file %llx has a number not given out yet", (unsigned long long) f->id);
 		}
-	if (files != sh->n_files || obsolete != sh->n_obsolete || bytes != sh->file_bytes)
+	if (files != sh->n_files || obsolete != sh->n_obsolete || bytes != sh->file_bytes ||
+		obsolete_bytes != sh->obsolete_bytes)
 		problem(c, "the file table's totals are wrong");
 	qsort(rc.file, rc.n, sizeof(FileRefs), compare_refs);
 	ltg_each_store(s, count_refs, &rc);
@@ -727,6 +731,8 @@ ltg_check_all(LtgSession *s, LtgProblemFn fn, void *arg)
 
 	LTG_TRY(check_memory(&c));
 	check_generations(&c);
+	if (!ltg_jobs_valid(s))
+		problem(&c, "two compactions have reserved the same runs or keys");
 	s->port->lock(s->port, LTG_LOCK_MANIFEST, LTG_EXCLUSIVE);
 	st = check_manifest(&c);
 	s->port->unlock(s->port, LTG_LOCK_MANIFEST);

@@ -259,6 +259,21 @@ cache_stats(LtgSession *s, LtgStats *stats)
 	stats->cache_pinned = c.filling + c.leaving;
 }
 
+static void
+pace_stats(LtgSession *s, LtgStats *stats)
+{
+	LtgPace    *p = &s->shared->pace;
+
+	stats->write_delays = get(&p->write_delays);
+	stats->write_delay_us = get(&p->write_delay_us);
+	stats->write_rate = get(&p->allowed);
+	stats->rate_limit = get(&p->limit);
+	stats->limit_waits = get(&p->limit_waits);
+	stats->limit_wait_us = get(&p->limit_wait_us);
+	stats->backlog = ltg_backlog(s);
+	stats->jobs = ltg_compact_progress(s, NULL, 0);
+}
+
 void
 ltg_stats(LtgSession *s, LtgStats *stats)
 {
@@ -271,8 +286,13 @@ ltg_stats(LtgSession *s, LtgStats *stats)
 	cache_stats(s, stats);
 	stats->freezes = get(&c->freezes);
 	stats->busy = get(&c->busy);
+	pace_stats(s, stats);
 	stats->flushes = get(&c->flushes);
 	stats->flush_bytes = get(&c->flush_bytes);
+	stats->flush_row_bytes = get(&c->flush_row_bytes);
+	stats->compact_moves = get(&c->compact_moves);
+	stats->compact_tiers = get(&c->compact_tiers);
+	stats->compact_garbage = get(&c->compact_garbage);
 	stats->flush_versions_in = get(&c->flush_versions_in);
 	stats->flush_versions_out = get(&c->flush_versions_out);
 	stats->compactions = get(&c->compactions);
@@ -285,6 +305,7 @@ ltg_stats(LtgSession *s, LtgStats *stats)
 	stats->files = sh->n_files - sh->n_obsolete;
 	stats->file_bytes = sh->file_bytes;
 	stats->obsolete_files = sh->n_obsolete;
+	stats->obsolete_bytes = sh->obsolete_bytes;
 	stats->manifest = get(&sh->manifest);
 	stats->durable = get(&sh->durable);
 	stats->stores = sh->n_stores;

@@ -38,7 +38,7 @@ typedef struct LtgConfig
 	uint32_t	max_sessions;
 	uint32_t	block_size;			/* raw bytes of a data block, 4 kB..128 kB */
 	uint32_t	filter_bits_per_key;
-	uint32_t	l0_compact_trigger;	/* level-0 runs of a store that start a merge */
+	uint32_t	l0_compact_trigger;	/* level-0 runs of a store that are worth a merge */
 	uint64_t	file_target_bytes;	/* of compaction outputs */
 	int			zstd_level;
 } LtgConfig;
@@ -104,6 +104,8 @@ typedef struct LtgStoreInfo
 	uint64_t	disk_bytes, raw_bytes;
 	LtgXid		min_xid;		/* oldest not settled in files, 0 = none */
 	uint64_t	memtable_keys;	/* in all generations */
+	uint64_t	superseded;		/* versions in files that newer ones there hide,
+								 * as far as known; an estimate */
 	uint64_t	memtable_bytes; /* keys and payloads of their versions */
 	LtgSeq		graves_cleared;	/* tombstones up to here are not kept */
 } LtgStoreInfo;
@@ -183,6 +185,14 @@ extern void ltg_unlatch(LtgSession *s);
 extern LtgStatus ltg_reserve(LtgSession *s, const LtgWrite *w, uint32_t n) LTG_MUST_CHECK;
 extern void ltg_apply(LtgSession *s, LtgWrite *w, uint32_t n, LtgSeq seq);
 extern void ltg_cancel(LtgSession *s);
+/*
+ * Before a write of so many bytes, with nothing held: microseconds the host
+ * should wait first, interruptibly, because background work is behind; 0 nearly
+ * always.
+ */
+extern uint64_t ltg_write_delay(LtgSession *s, uint64_t bytes);
+/* False: it would be 0. */
+extern bool ltg_writers_are_slowed(LtgSession *s);
 /*
  * Switch generations if the active one is full (or `force`).  LTG_OK: there is
  * room; LTG_BUSY: all arenas wait for a flush: the host wakes its flusher and
@@ -274,6 +284,7 @@ typedef struct LtgFlushResult
 {
 	bool		flushed;		/* a generation was written */
 	uint64_t	bytes;
+	uint64_t	row_bytes;		/* keys and payloads that came in */
 	uint64_t	versions_in, versions_out;
 	LtgSeq		durable;		/* D after this call */
 } LtgFlushResult;
@@ -297,14 +308,47 @@ typedef struct LtgCompactResult
 
 /* Do the most urgent compaction, if any is due. */
 extern LtgStatus ltg_compact(LtgSession *s, LtgCompactResult *r) LTG_MUST_CHECK;
+
+/* Compactions under way, of all sessions. */
+typedef enum LtgCompactPhase
+{
+	LTG_COMPACT_STARTING,
+	LTG_COMPACT_MERGING,
+	LTG_COMPACT_WAITING,		/* for the rate limit */
+	LTG_COMPACT_PUBLISHING
+} LtgCompactPhase;
+
+typedef struct LtgCompactProgress
+{
+	uint64_t	worker;			/* LtgSession.host_id */
+	LtgStoreKey key;
+	const char *reason;			/* a word */
+	LtgCompactPhase phase;
+	uint32_t	first_level, out_level, runs;
+	uint64_t	elapsed_us;
+	uint64_t	bytes_total, bytes_read, bytes_written;
+	uint64_t	versions_in, versions_out;
+} LtgCompactProgress;
+
+/* Copies up to max; returns how many there are. */
+extern uint32_t ltg_compact_progress(LtgSession *s, LtgCompactProgress *p, uint32_t max);
+
 /*
  * Level-0 runs of the store that has most of them.  Hosts hold back flushes
  * while it is LTG_BACKLOG_MAX or more and compact instead: then writers wait
  * for room, rather than readers for ever more runs.
  */
-#define LTG_BACKLOG_MAX 24
+#define LTG_BACKLOG_MAX 40
+#define LTG_BACKLOG_SLOW 28		/* from here on writers are slowed down */
 extern uint32_t ltg_backlog(LtgSession *s);
-/* Merge all runs of one store into its last level (VACUUM). */
+/* What background work may read and write per second; 0: no limit.  May be
+ * changed at any time. */
+extern void ltg_set_rate_limit(LtgSession *s, uint64_t bytes_per_second);
+/*
+ * Merge all runs of one store into its last level (VACUUM).  LTG_BUSY: somebody
+ * else is at work on it; others then begin nothing new there for a moment, so
+ * that trying again a few times a second gets its turn.
+ */
 extern LtgStatus ltg_compact_store(LtgSession *s, LtgStore *store, LtgCompactResult *r) LTG_MUST_CHECK;
 /* Settled tombstones with seq <= upto need not be kept any more. */
 extern void ltg_store_clear_graves(LtgSession *s, LtgStore *store, LtgSeq upto);
@@ -375,8 +419,14 @@ typedef struct LtgStats
 	uint64_t	flushes, flush_bytes, flush_versions_in, flush_versions_out;
 	uint64_t	compactions, compact_bytes_read, compact_bytes_written;
 	uint64_t	compact_versions_in, compact_versions_out;
+	/* Write amplification is (flush_bytes + compact_bytes_written) over
+	 * flush_row_bytes: keys and payloads of new versions, before compression. */
+	uint64_t	flush_row_bytes;
+	uint64_t	compact_moves;	/* without rewriting */
+	uint64_t	compact_tiers;	/* within level 0 */
+	uint64_t	compact_garbage;	/* for what was superseded */
 	/* files */
-	uint64_t	files, file_bytes, obsolete_files, manifest, durable;
+	uint64_t	files, file_bytes, obsolete_files, obsolete_bytes, manifest, durable;
 	/* metadata memory */
 	uint64_t	metadata_used, metadata_total, stores;
 	/* cache */
@@ -388,6 +438,12 @@ typedef struct LtgStats
 	uint64_t	cache_pinned;	/* frames being filled, or evicted under a reader */
 	/* writers */
 	uint64_t	busy;			/* reservations refused for want of room */
+	uint64_t	write_delays, write_delay_us;
+	uint64_t	write_rate;		/* bytes/s of memory they may fill now; 0: any */
+	/* background work */
+	uint64_t	backlog;		/* level-0 runs of the store that has most of them */
+	uint64_t	jobs;			/* compactions under way */
+	uint64_t	rate_limit, limit_waits, limit_wait_us;
 } LtgStats;
 
 extern void ltg_stats(LtgSession *s, LtgStats *stats);

@@ -97,6 +97,12 @@ typedef struct LtgLive
 	void	   *host;
 } LtgLive;
 
+typedef enum LtgPause			/* why somebody waits */
+{
+	LTG_PAUSE_LIMIT,			/* background work, for the rate limit */
+	LTG_PAUSE_WRITER			/* a writer, for background work that is behind */
+} LtgPause;
+
 typedef enum LtgLogLevel
 {
 	LTG_LOG_DEBUG,
@@ -154,6 +160,9 @@ struct LtgPort
 
 	/* true: abandon long background work soon (status LTG_INTERRUPTED) */
 	bool		(*interrupted) (LtgPort *port);
+
+	/* Wait that long, or less.  NULL: nobody waits, limits are not heeded. */
+	void		(*pause) (LtgPort *port, uint64_t us, LtgPause why);
 
 	/*
 	 * A named place where tests hold a process, the simulation switches

@@ -113,6 +113,38 @@ CREATE VIEW @extschema@.pg_stat_lightning_snapshots AS
 COMMENT ON VIEW @extschema@.pg_stat_lightning_snapshots
 	IS 'who may still need old row versions: known ones keep one per row and snapshot, others all since their xmin';
 
+CREATE FUNCTION @extschema@.lightning_stat_compaction(
+	OUT backlog bigint, OUT jobs bigint, OUT compactions bigint, OUT moves bigint,
+	OUT tier_merges bigint, OUT garbage_merges bigint, OUT row_bytes bigint,
+	OUT flush_bytes bigint, OUT bytes_read bigint, OUT bytes_written bigint,
+	OUT obsolete_bytes bigint, OUT rate_limit_bytes bigint, OUT rate_limit_waits bigint,
+	OUT rate_limit_wait_us bigint, OUT write_rate_bytes bigint, OUT write_delays bigint,
+	OUT write_delay_us bigint, OUT write_stops bigint)
+AS 'MODULE_PATHNAME', 'lightning_stat_compaction' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE FUNCTION @extschema@.lightning_progress_compact(
+	OUT pid integer, OUT tablespace oid, OUT database oid, OUT relfilenode oid,
+	OUT reason text, OUT phase text, OUT from_level integer, OUT to_level integer,
+	OUT runs integer, OUT bytes_total bigint, OUT bytes_read bigint, OUT bytes_written bigint,
+	OUT versions_read bigint, OUT versions_written bigint, OUT running interval)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'lightning_progress_compact' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+CREATE VIEW @extschema@.pg_stat_lightning_compaction AS
+	SELECT c.*,
+		   pg_catalog.round((c.flush_bytes OPERATOR(pg_catalog.+) c.bytes_written)::numeric
+			OPERATOR(pg_catalog./) nullif(c.row_bytes, 0), 2) AS write_amplification,
+		   pg_catalog.round((c.flush_bytes OPERATOR(pg_catalog.+) c.bytes_written)::numeric
+			OPERATOR(pg_catalog./) nullif(c.flush_bytes, 0), 2) AS write_amplification_compressed
+	FROM @extschema@.lightning_stat_compaction() c;
+CREATE VIEW @extschema@.pg_stat_progress_lightning_compact AS
+	SELECT p.pid, p.database AS datid, d.datname,
+		   CASE WHEN d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+				THEN pg_catalog.pg_filenode_relation(p.tablespace, p.relfilenode) END AS relid,
+		   p.reason, p.phase, p.from_level, p.to_level, p.runs, p.bytes_total, p.bytes_read,
+		   p.bytes_written, p.versions_read, p.versions_written, p.running
+	FROM @extschema@.lightning_progress_compact() p
+	LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) p.database;
 CREATE VIEW @extschema@.pg_stat_lightning_memtable AS
 	SELECT * FROM @extschema@.lightning_stat_memtable();
 CREATE VIEW @extschema@.pg_stat_lightning_cache AS
@@ -223,6 +255,8 @@ REVOKE ALL ON FUNCTION @extschema@.lightning_stat_files() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stat_wal() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stat_stores() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_snapshots() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_stat_compaction() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_progress_compact() FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_check(regclass) TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_check_all() TO pg_monitor;
@@ -234,7 +268,11 @@ GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_files() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_wal() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_stores() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_snapshots() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_compaction() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_progress_compact() TO pg_monitor;
 GRANT SELECT ON @extschema@.pg_stat_lightning_memtable, @extschema@.pg_stat_lightning_cache,
 	@extschema@.pg_stat_lightning_background, @extschema@.pg_stat_lightning_files,
 	@extschema@.pg_stat_lightning_wal, @extschema@.pg_stat_lightning_runs,
-	@extschema@.pg_stat_lightning_snapshots TO pg_monitor;
+	@extschema@.pg_stat_lightning_snapshots,
+	@extschema@.pg_stat_lightning_compaction, @extschema@.pg_stat_progress_lightning_compact
+	TO pg_monitor;

@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 #include "server.h"
 #include "wal.h"
@@ -33,6 +34,8 @@ PG_FUNCTION_INFO_V1(lightning_stat_background);
 PG_FUNCTION_INFO_V1(lightning_stat_files);
 PG_FUNCTION_INFO_V1(lightning_stat_wal);
 PG_FUNCTION_INFO_V1(lightning_stat_stores);
+PG_FUNCTION_INFO_V1(lightning_stat_compaction);
+PG_FUNCTION_INFO_V1(lightning_progress_compact);
 PG_FUNCTION_INFO_V1(lightning_gate_state);
 
 /* ---- opening a relation by oid ---- */
@@ -408,6 +411,84 @@ lightning_stat_stores(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (i = 0; i < n; i++)
 		put_store((ReturnSetInfo *) fcinfo->resultinfo, &info[i]);
+	return (Datum) 0;
+}
+
+Datum
+lightning_stat_compaction(PG_FUNCTION_ARGS)
+{
+	LtgStats	st;
+	uint64		c[18];
+
+	get_stats(&st);
+	c[0] = st.backlog;
+	c[1] = st.jobs;
+	c[2] = st.compactions;
+	c[3] = st.compact_moves;
+	c[4] = st.compact_tiers;
+	c[5] = st.compact_garbage;
+	c[6] = st.flush_row_bytes;
+	c[7] = st.flush_bytes;
+	c[8] = st.compact_bytes_read;
+	c[9] = st.compact_bytes_written;
+	c[10] = st.obsolete_bytes;
+	c[11] = st.rate_limit;
+	c[12] = st.limit_waits;
+	c[13] = st.limit_wait_us;
+	c[14] = st.write_rate;
+	c[15] = st.write_delays;
+	c[16] = st.write_delay_us;
+	c[17] = pg_atomic_read_u64(&lightning_shared->room_waits);
+	return return_counters(fcinfo, c, lengthof(c));
+}
+
+#define PROGRESS_MAX 64
+#define PROGRESS_COLUMNS 15
+
+static void
+put_progress(ReturnSetInfo *rsinfo, const LtgCompactProgress *p)
+{
+	static const char *const phase[] = {
+		[LTG_COMPACT_STARTING] = "starting", [LTG_COMPACT_MERGING] = "merging",
+		[LTG_COMPACT_WAITING] = "waiting for rate limit",
+		[LTG_COMPACT_PUBLISHING] = "publishing"
+	};
+	Datum		values[PROGRESS_COLUMNS];
+	bool		nulls[PROGRESS_COLUMNS] = {0};
+	Interval   *running = palloc0(sizeof(Interval));
+	int			i = 0;
+
+	running->time = (TimeOffset) p->elapsed_us;
+	values[i++] = Int32GetDatum((int32) p->worker);
+	values[i++] = ObjectIdGetDatum(p->key.space);
+	values[i++] = ObjectIdGetDatum(p->key.database);
+	values[i++] = ObjectIdGetDatum(p->key.relation);
+	values[i++] = CStringGetTextDatum(p->reason);
+	values[i++] = CStringGetTextDatum(phase[p->phase]);
+	values[i++] = Int32GetDatum((int32) p->first_level);
+	values[i++] = Int32GetDatum((int32) p->out_level);
+	values[i++] = Int32GetDatum((int32) p->runs);
+	values[i++] = Int64GetDatum((int64) p->bytes_total);
+	values[i++] = Int64GetDatum((int64) p->bytes_read);
+	values[i++] = Int64GetDatum((int64) p->bytes_written);
+	values[i++] = Int64GetDatum((int64) p->versions_in);
+	values[i++] = Int64GetDatum((int64) p->versions_out);
+	values[i++] = IntervalPGetDatum(running);
+	Assert(i == PROGRESS_COLUMNS);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+Datum
+lightning_progress_compact(PG_FUNCTION_ARGS)
+{
+	LtgCompactProgress *p = palloc(sizeof(*p) * PROGRESS_MAX);
+	LtgSession *s = lightning_session();
+	uint32		n = ltg_compact_progress(s, p, PROGRESS_MAX);
+	uint32		i;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (i = 0; i < Min(n, PROGRESS_MAX); i++)
+		put_progress((ReturnSetInfo *) fcinfo->resultinfo, &p[i]);
 	return (Datum) 0;
 }
 

@@ -19,4 +19,12 @@
 #define LIGHTNING_HAVE_INPLACE_LOCK 1
 #endif
 
+#include "utils/wait_event.h"
+
+/*
+ * Before 17 an extension can't name its own wait events; LWLock tranches have
+ * names of our choice, and only the name is shown.
+ */
+#define LIGHTNING_WAIT_EVENT(tranche) (PG_WAIT_LWLOCK | (tranche))
+
 #endif

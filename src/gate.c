@@ -48,6 +48,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/bgwriter.h"
 #include "postmaster/startup.h"
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
@@ -285,6 +286,37 @@ lightning_remove_obsolete(LtgSession *s, XLogRecPtr *last_redo)
 	pg_atomic_fetch_add_u64(&lightning_shared->files_removed, removed);
 }
 
+/*
+ * Compaction frees space only with the next checkpoint.  When that is much, and
+ * nobody would ask for one for minutes, ask: a table emptied by DELETE, say,
+ * should give its space back soon.
+ */
+#define RECLAIM_MIN_BYTES (16 * 1024 * 1024)
+#define RECLAIM_INTERVAL_MS 20000
+
+static void
+reclaim_space(LtgSession *s, TimestampTz *last)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	LtgStats	stats;
+
+	if (!TimestampDifferenceExceeds(*last, now, RECLAIM_INTERVAL_MS))
+		return;
+	*last = now;
+	ltg_stats(s, &stats);
+	if (stats.obsolete_bytes < RECLAIM_MIN_BYTES ||
+		stats.obsolete_bytes < (stats.file_bytes - stats.obsolete_bytes) / 4 ||
+		lightning_running_backups() != 0)
+		return;
+
+	/*
+	 * Without waiting: the checkpointer waits for this process.  At once if what
+	 * is freed is worth what may have to be written.
+	 */
+	RequestCheckpoint(CHECKPOINT_FORCE |
+					  (stats.obsolete_bytes >= (uint64) NBuffers * BLCKSZ / 4 ? CHECKPOINT_IMMEDIATE : 0));
+}
+
 /* ---- the worker ---- */
 
 static void
@@ -495,6 +527,7 @@ static void
 serve(LtgSession *s, XLogRecPtr done)
 {
 	XLogRecPtr	last_redo = InvalidXLogRecPtr;
+	TimestampTz last_reclaim = GetCurrentTimestamp();
 
 	for (;;)
 	{
@@ -519,6 +552,7 @@ serve(LtgSession *s, XLogRecPtr done)
 		else
 		{
 			lightning_remove_obsolete(s, &last_redo);
+			reclaim_space(s, &last_reclaim);
 			wait_ms(GATE_POLL_MS);
 		}
 	}

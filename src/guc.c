@@ -11,7 +11,7 @@
 
 #include "utils/guc.h"
 
-#include "lightning.h"
+#include "server.h"
 
 int			lightning_memtable_size;
 int			lightning_memtable_count;
@@ -23,6 +23,7 @@ int			lightning_filter_bits;
 int			lightning_zstd_level;
 int			lightning_compaction_trigger;
 int			lightning_compaction_workers;
+int			lightning_compaction_rate_limit;
 bool		lightning_inplace_update;
 int			lightning_wal_compression;
 
@@ -109,8 +110,17 @@ define_file_gucs(void)
 							"Number of background processes that compact tables.",
 							NULL,
 							&lightning_compaction_workers,
-							lightning_default_int("compaction_workers", 1, 0), 1, 16,
+							lightning_default_int("compaction_workers", 2, 0), 1,
+							LIGHTNING_COMPACTORS_MAX,
 							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.compaction_rate_limit",
+							"What background work may read and write per second.",
+							"Zero means no limit.  Flushes count, but never wait: what is left of the limit is for compaction.",
+							&lightning_compaction_rate_limit,
+							lightning_default_int("compaction_rate_limit", 0, GUC_UNIT_KB),
+							0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 }
 

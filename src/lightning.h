@@ -27,6 +27,7 @@ extern int	lightning_cache_size;		/* kB */
 extern int	lightning_metadata_size;	/* kB */
 extern int	lightning_row_lock_size;	/* kB */
 extern int	lightning_compaction_workers;
+extern int	lightning_compaction_rate_limit;	/* kB per second */
 extern bool lightning_inplace_update;
 extern int	lightning_block_size;		/* kB, raw bytes of a data block */
 extern int	lightning_filter_bits;
@@ -77,6 +78,8 @@ extern void lightning_gate_wait(void);
 /* After LTG_BUSY: make room, else wake the flusher and wait, interruptibly.
  * Must be called with no latch held. */
 extern void lightning_make_room(LtgSession *s);
+/* Wait before a write, interruptibly; nothing may be held. */
+extern void lightning_delay_write(uint64 us);
 extern void lightning_wake_flusher(void);
 extern void lightning_compact_relation(LtgSession *s, Relation rel, LtgCompactResult *result);
 extern void lightning_gate_init(void);		/* from _PG_init: hooks, worker */

@@ -474,6 +474,20 @@ port_interrupted(LtgPort *port)
 	return InterruptPending && (QueryCancelPending || ProcDiePending);
 }
 
+/*
+ * No latch is waited for: background work looks at its own flags soon enough,
+ * and a latch that others set all the time would end every wait.
+ */
+static void
+port_pause(LtgPort *port, uint64_t us, LtgPause why)
+{
+	pgstat_report_wait_start(lightning_wait_event(why == LTG_PAUSE_LIMIT ?
+												  LIGHTNING_WAIT_RATE_LIMIT :
+												  LIGHTNING_WAIT_WRITE_DELAY));
+	pg_usleep((long) Min(us, 100000));
+	pgstat_report_wait_end();
+}
+
 static void
 port_stop_point(LtgPort *port, const char *name)
 {
@@ -632,6 +646,7 @@ lightning_port_create(void)
 	lp->port.now_us = port_now_us;
 	lp->port.log = port_log;
 	lp->port.interrupted = port_interrupted;
+	lp->port.pause = port_pause;
 	lp->port.stop_point = port_stop_point;
 	lp->port.wal_position = port_wal_position;
 	lp->port.wal_flush = port_wal_flush;

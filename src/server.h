@@ -30,6 +30,18 @@ typedef enum LightningGateState
 	LIGHTNING_GATE_CLOSED		/* shutting down: never up again */
 } LightningGateState;
 
+/* What processes wait for, by name in pg_stat_activity. */
+typedef enum LightningWait
+{
+	LIGHTNING_WAIT_ROOM,		/* a writer: all arenas are full */
+	LIGHTNING_WAIT_WRITE_DELAY, /* a writer that is slowed down before that */
+	LIGHTNING_WAIT_RATE_LIMIT,	/* a worker */
+	LIGHTNING_WAIT_COMPACTION,	/* for others to finish compacting a table */
+	LIGHTNING_WAIT_COUNT
+} LightningWait;
+
+#define LIGHTNING_COMPACTORS_MAX 16
+
 #define LIGHTNING_STOP_POINTS 8
 #define LIGHTNING_STOP_NAME 48
 
@@ -73,7 +85,8 @@ typedef struct LightningShared
 
 	slock_t		mutex;			/* the latches */
 	Latch	   *flusher_latch;	/* NULL: no flusher */
-	Latch	   *compactor_latch;
+	Latch	   *compactor_latch[LIGHTNING_COMPACTORS_MAX];
+	int			wait_tranche[LIGHTNING_WAIT_COUNT];
 
 	pg_atomic_uint64 flush_failures;
 	pg_atomic_uint64 compact_failures;
@@ -99,6 +112,8 @@ typedef struct LightningShared
 } LightningShared;
 
 extern LightningShared *lightning_shared;
+
+extern uint32 lightning_wait_event(LightningWait what);
 
 /* The live control file in shared memory; take ControlFileLock. */
 extern ControlFileData *lightning_control_file(void);

@@ -59,6 +59,7 @@ lightning_session(void)
 				(errcode(st == LTG_NOMEM ? ERRCODE_OUT_OF_MEMORY : ERRCODE_TOO_MANY_CONNECTIONS),
 				 errmsg("lightning could not open a session: %s", ltg_status_name(st))));
 	}
+	session->host_id = (uint64) MyProcPid;
 	if (!port->plain_files)
 		on_shmem_exit(close_session, (Datum) 0);
 	return session;

@@ -114,11 +114,31 @@ tranche_of(int lock)
 	}
 }
 
+static const char *const wait_names[] = {
+	"LightningRoom",
+	"LightningWriteDelay",
+	"LightningRateLimit",
+	"LightningCompaction"
+};
+
+uint32
+lightning_wait_event(LightningWait what)
+{
+	return LIGHTNING_WAIT_EVENT(lightning_shared->wait_tranche[what]);
+}
+
 static void
 init_locks(void)
 {
 	int			tranche[lengthof(tranche_names)];
 	int			i;
+
+	StaticAssertStmt(lengthof(wait_names) == LIGHTNING_WAIT_COUNT, "a wait has no name");
+	for (i = 0; i < LIGHTNING_WAIT_COUNT; i++)
+	{
+		lightning_shared->wait_tranche[i] = LWLockNewTrancheId();
+		LWLockRegisterTranche(lightning_shared->wait_tranche[i], wait_names[i]);
+	}
 
 	for (i = 0; i < lengthof(tranche_names); i++)
 	{

@@ -44,6 +44,8 @@
 /* Graves are worth a merge of the whole table from this many, and this share. */
 #define COMPACT_GRAVES_MIN 10000
 #define COMPACT_GRAVES_SHARE 0.2
+/* So is this share of superseded versions, when a user runs VACUUM. */
+#define COMPACT_SUPERSEDED_SHARE 0.05
 
 typedef struct Vacuum
 {
@@ -324,6 +326,10 @@ settle(Vacuum *vac, TransactionId freeze_limit)
 		TransactionIdPrecedes(frozen, freeze_limit);
 	if (info.tombstones > COMPACT_GRAVES_MIN &&
 		(double) info.tombstones > (double) info.entries * COMPACT_GRAVES_SHARE)
+		compact = true;
+	if (!IsAutoVacuumWorkerProcess() &&
+		(double) (info.superseded + info.tombstones) >
+		(double) info.entries * COMPACT_SUPERSEDED_SHARE)
 		compact = true;
 	if (!compact)
 		return frozen;

@@ -153,6 +153,36 @@ insert_record(const LightningRecord *rec)
 }
 
 /*
+ * Background work is behind: writers pay with time for what they write, so that
+ * they needn't stop.  Done with nothing held: false tells the caller to start
+ * over.
+ */
+static bool
+slow_down(LtgSession *s, const LtgWrite *w, uint32 n)
+{
+	static bool paid = false;
+	uint64		bytes = 0;
+	uint64		us;
+	uint32		i;
+
+	if (likely(!ltg_writers_are_slowed(s)) || paid)
+	{
+		paid = false;
+		return false;
+	}
+	for (i = 0; i < n; i++)
+		bytes += w[i].key_len + w[i].v.payload_len;
+	us = ltg_write_delay(s, bytes);
+	if (us == 0)
+		return false;
+	if (s->latched_stripe >= 0)
+		ltg_unlatch(s);
+	paid = true;
+	lightning_delay_write(us);
+	return true;
+}
+
+/*
  * Writing versions
  */
 bool
@@ -162,6 +192,8 @@ lightning_write(LtgSession *s, Relation rel, const LightningRel *lr,
 	LtgStatus	st;
 
 	Assert(rec != NULL || !lr->logged);
+	if (slow_down(s, w, n))
+		return false;
 	st = ltg_reserve(s, w, n);
 	if (st == LTG_OK && !lightning_gate_is_up())
 	{

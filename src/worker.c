@@ -141,10 +141,16 @@ retract_flusher(int code, Datum arg)
 static void
 retract_compactor(int code, Datum arg)
 {
-	SpinLockAcquire(&lightning_shared->mutex);
-	if (lightning_shared->compactor_latch == MyLatch)
-		lightning_shared->compactor_latch = NULL;
-	SpinLockRelease(&lightning_shared->mutex);
+	publish_latch(&lightning_shared->compactor_latch[DatumGetInt32(arg)], NULL);
+}
+
+static void
+wake_compactors(void)
+{
+	int			i;
+
+	for (i = 0; i < lightning_compaction_workers; i++)
+		set_latch_of(&lightning_shared->compactor_latch[i]);
 }
 
 void
@@ -179,8 +185,29 @@ wait_for_room(LtgSession *s)
 			pg_atomic_fetch_add_u64(&lightning_shared->room_waits, 1);
 		waited = true;
 		lightning_wake_flusher();
-		(void) ConditionVariableTimedSleep(&lightning_shared->room_cv, 200, PG_WAIT_EXTENSION);
+		(void) ConditionVariableTimedSleep(&lightning_shared->room_cv, 200,
+										   lightning_wait_event(LIGHTNING_WAIT_ROOM));
 	}
+}
+
+/* Short waits are common here, and a latch can't wait for less than 1 ms. */
+void
+lightning_delay_write(uint64 us)
+{
+	uint32		event = lightning_wait_event(LIGHTNING_WAIT_WRITE_DELAY);
+
+	CHECK_FOR_INTERRUPTS();
+	if (us >= 2000)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 (long) (us / 1000), event);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		return;
+	}
+	pgstat_report_wait_start(event);
+	pg_usleep((long) us);
+	pgstat_report_wait_end();
 }
 
 void
@@ -218,13 +245,20 @@ lightning_compact_relation(LtgSession *s, Relation rel, LtgCompactResult *result
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10,
-						 PG_WAIT_EXTENSION);
+						 lightning_wait_event(LIGHTNING_WAIT_COMPACTION));
 		ResetLatch(MyLatch);
 	}
 	lightning_report(s, st, rel);
 }
 
 /* ---- what the workers have in common ---- */
+
+/* The setting lives in every process; the limit in shared memory. */
+static void
+apply_rate_limit(void)
+{
+	ltg_set_rate_limit(lightning_session(), (uint64) lightning_compaction_rate_limit * 1024);
+}
 
 void
 lightning_start_worker(const char *name)
@@ -240,6 +274,7 @@ lightning_start_worker(const char *name)
 	(void) lightning_session();
 	lightning_port()->background = true;
 	lightning_port()->stop = &ShutdownRequestPending;
+	apply_rate_limit();
 }
 
 /* False when asked to go. */
@@ -255,6 +290,7 @@ nap(long timeout)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		apply_rate_limit();
 	}
 	return !ShutdownRequestPending;
 }
@@ -279,25 +315,28 @@ failed(LtgSession *s, LtgStatus st, const char *what, pg_atomic_uint64 *counter,
 
 /*
  * Before another flush: if some table has too many runs waiting to be merged,
- * help merging.  Writers wait for room meanwhile, so readers never have to
- * look through an unbounded number of runs.  Gives up after a while: a merge
- * that can't be done (or another worker's that takes long) must not stop
- * flushing for good.
+ * wait for those who merge, and help if nobody does.  Writers, who have been
+ * slowed down by then, wait for room meanwhile, so readers never have to look
+ * through an unbounded number of runs.  Gives up after a while: a merge that
+ * can't be done must not stop flushing for good.
  */
 static void
 limit_backlog(LtgSession *s)
 {
 	int			rounds = 0;
 
-	while (!ShutdownRequestPending && ltg_backlog(s) >= LTG_BACKLOG_MAX && rounds < 200)
+	while (!ShutdownRequestPending && ltg_backlog(s) >= LTG_BACKLOG_MAX && rounds < 500)
 	{
-		LtgCompactResult result;
-		LtgStatus	st = ltg_compact(s, &result);
+		wake_compactors();
+		if (ltg_compact_progress(s, NULL, 0) == 0 && rounds > 5)
+		{
+			LtgCompactResult result;
+			LtgStatus	st = ltg_compact(s, &result);
 
-		ltg_clear_error(s);
-		set_latch_of(&lightning_shared->compactor_latch);
-		if (st == LTG_OK && result.compacted)
-			continue;
+			ltg_clear_error(s);
+			if (st == LTG_OK && result.compacted)
+				continue;
+		}
 		(void) nap(20);
 		rounds++;
 	}
@@ -322,7 +361,7 @@ flush_waiting(LtgSession *s, long backoff)
 		if (st != LTG_OK)
 			return failed(s, st, "flushing", &lightning_shared->flush_failures, backoff);
 		ConditionVariableBroadcast(&lightning_shared->room_cv);
-		set_latch_of(&lightning_shared->compactor_latch);
+		wake_compactors();
 		if (!result.flushed)
 			break;
 		lightning_log_recovered("flushing");
@@ -393,8 +432,8 @@ lightning_compactor_main(Datum arg)
 	snprintf(name, sizeof(name), "lightning compaction worker %d", DatumGetInt32(arg));
 	lightning_start_worker(name);
 	s = lightning_session();
-	publish_latch(&lightning_shared->compactor_latch, MyLatch);
-	before_shmem_exit(retract_compactor, (Datum) 0);
+	publish_latch(&lightning_shared->compactor_latch[DatumGetInt32(arg) - 1], MyLatch);
+	before_shmem_exit(retract_compactor, Int32GetDatum(DatumGetInt32(arg) - 1));
 
 	do
 	{
@@ -405,6 +444,9 @@ lightning_compactor_main(Datum arg)
 		{
 			CHECK_FOR_INTERRUPTS();
 			st = ltg_compact(s, &result);
+			/* there may be work for the others, too */
+			if (st == LTG_OK && result.compacted)
+				wake_compactors();
 		} while (st == LTG_OK && result.compacted && !ShutdownRequestPending);
 
 		if (st == LTG_OK || st == LTG_INTERRUPTED || st == LTG_BUSY)

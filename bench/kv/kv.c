@@ -3,8 +3,10 @@
  *	  Key-value benchmark: Lightning's embedded library beside RocksDB and LMDB,
  *	  side by side in one run.
  *
- *	  kv [-n keys] [-o operations] [-t threads] [-m memory MB] [-r rounds]
+ *	  kv [-f] [-n keys] [-o operations] [-t threads] [-m memory MB] [-r rounds]
  *	     [-d directory] [-e engine,engine,...]
+ *
+ * -f: only fill, settle and report what was written.
  *
  * Each engine lives in a child process of its own, so that its memory and its
  * bytes written (from /proc) can be told apart.  The parent tells one child at
@@ -23,6 +25,7 @@
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +67,7 @@ typedef struct Result
 	uint64_t	disk_bytes;
 	uint64_t	rss_bytes;
 	uint64_t	missing;		/* gets that found nothing: must be 0 */
+	KvIo		io;
 } Result;
 
 typedef struct Command
@@ -386,6 +390,8 @@ run_phase(const KvEngine *engine, void *handle, const char *dir, const Command *
 	r.written_bytes = proc_number("/proc/self/io", "write_bytes: ");
 	r.disk_bytes = c->phase == SETTLE ? bytes_below(dir) : 0;
 	r.rss_bytes = proc_number("/proc/self/status", "VmRSS:") * 1024;
+	if (engine->io != NULL)
+		engine->io(handle, &r.io);
 	return r;
 }
 
@@ -502,6 +508,14 @@ settle(uint64_t new_bytes)
 			   children[e].engine->name, (double) x.disk_bytes / 1e6, (double) x.written_bytes / 1e6,
 			   (double) x.written_bytes / (double) new_bytes, (double) x.rss_bytes / 1e6);
 		children[e].last_settle = x;
+		if (x.io.log + x.io.flush > 0)
+			printf("written        %9s: log %.1f MB (%.2fx), %llu flushes %.1f MB (%.2fx), %llu merges %.1f MB (%.2fx); files alone %.2fx; %llu stalls\n",
+				   children[e].engine->name, (double) x.io.log / 1e6, (double) x.io.log / (double) new_bytes,
+				   (unsigned long long) x.io.flushes, (double) x.io.flush / 1e6,
+				   (double) x.io.flush / (double) new_bytes, (unsigned long long) x.io.compactions,
+				   (double) x.io.compact / 1e6, (double) x.io.compact / (double) new_bytes,
+				   (double) (x.io.flush + x.io.compact) / (double) new_bytes,
+				   (unsigned long long) x.io.stalls);
 	}
 	fflush(stdout);
 }
@@ -539,13 +553,15 @@ main(int argc, char **argv)
 	static const KvEngine *const all[] = {&kv_lightning, &kv_rocksdb, &kv_lmdb};
 	const char *base = NULL,
 			   *which = "lightning,rocksdb,lmdb";
+	bool		fill_only = false;
 	int			threads = 2,
 				rounds = 5,
 				opt;
 
-	while ((opt = getopt(argc, argv, "n:o:t:m:r:d:e:")) != -1)
+	while ((opt = getopt(argc, argv, "fn:o:t:m:r:d:e:")) != -1)
 		switch (opt)
 		{
+			case 'f': fill_only = true; break;
 			case 'n': n_keys = strtoull(optarg, NULL, 10); break;
 			case 'o': n_ops = strtoull(optarg, NULL, 10); break;
 			case 't': threads = atoi(optarg); break;
@@ -553,7 +569,7 @@ main(int argc, char **argv)
 			case 'r': rounds = atoi(optarg); break;
 			case 'd': base = optarg; break;
 			case 'e': which = optarg; break;
-			default: kv_fatal("usage: kv [-n keys] [-o operations] [-t threads] [-m MB] [-r rounds] -d directory [-e engines]");
+			default: kv_fatal("usage: kv [-f] [-n keys] [-o operations] [-t threads] [-m MB] [-r rounds] -d directory [-e engines]");
 		}
 	if (base == NULL || rounds < 1 || rounds > MAX_ROUNDS || threads < 1 || threads > MAX_THREADS || n_keys < 1000)
 		kv_fatal("kv: a directory is needed, and sensible numbers");
@@ -566,6 +582,8 @@ main(int argc, char **argv)
 		   (unsigned long long) n_keys, KEY_LEN, VALUE_LEN, (unsigned long long) memory_mb, children[0].engine->name);
 	measure(FILL, 1, 1, n_keys);
 	settle(n_keys * (KEY_LEN + VALUE_LEN));
+	if (fill_only)
+		goto done;
 	/* what was just written is in the page cache but not in block caches */
 	for (int e = 0; e < n_children; e++)
 		ask(&children[e], GET_UNIFORM, MAX_ROUNDS, 1, n_keys / 10);
@@ -579,6 +597,7 @@ main(int argc, char **argv)
 		measure(BATCH, t, rounds, n_ops / 400);
 	}
 	settle(n_keys * (KEY_LEN + VALUE_LEN));
+done:
 	for (int e = 0; e < n_children; e++)
 	{
 		Command		c = {QUIT, 0, 0, 0};

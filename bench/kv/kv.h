@@ -20,6 +20,18 @@ typedef struct KvOptions
 	uint64_t	memory_bytes;	/* caches and write buffers together */
 } KvOptions;
 
+/* Where the bytes written to files went, for engines that can tell. */
+typedef struct KvIo
+{
+	uint64_t	log,
+				flush,
+				compact;
+	uint64_t	flushes,
+				compactions,
+				stalls,
+				runs;			/* sorted runs a read may have to look into */
+} KvIo;
+
 typedef struct KvEngine
 {
 	const char *name;
@@ -36,6 +48,7 @@ typedef struct KvEngine
 	/* give back what the calling thread keeps for itself */
 	void		(*thread_end) (void *h);
 	void		(*close) (void *h);
+	void		(*io) (void *h, KvIo *io);	/* may be NULL */
 } KvEngine;
 
 extern const KvEngine kv_lightning;

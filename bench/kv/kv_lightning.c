@@ -135,7 +135,21 @@ lightning_close(void *h)
 	lt_close(h);
 }
 
+static void
+lightning_io(void *h, KvIo *io)
+{
+	lt_stats	st;
+
+	check(h, lt_get_stats(h, &st));
+	io->log = st.log_bytes;
+	io->flush = st.flush_bytes;
+	io->compact = st.compact_bytes_written;
+	io->flushes = st.flushes;
+	io->compactions = st.compactions;
+	io->stalls = st.stalls;
+}
+
 const KvEngine kv_lightning = {
 	"lightning", lightning_open, lightning_put, lightning_put_batch, lightning_get, lightning_scan,
-	lightning_settle, lightning_thread_end, lightning_close
+	lightning_settle, lightning_thread_end, lightning_close, lightning_io
 };

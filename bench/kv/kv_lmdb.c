@@ -144,5 +144,5 @@ lmdb_close(void *h)
 
 const KvEngine kv_lmdb = {
 	"lmdb", lmdb_open, lmdb_put, lmdb_put_batch, lmdb_get, lmdb_scan, lmdb_settle,
-	lmdb_thread_end, lmdb_close
+	lmdb_thread_end, lmdb_close, NULL
 };

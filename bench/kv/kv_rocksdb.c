@@ -155,5 +155,5 @@ rocks_close(void *h)
 
 const KvEngine kv_rocksdb = {
 	"rocksdb", rocks_open, rocks_put, rocks_put_batch, rocks_get, rocks_scan, rocks_settle,
-	rocks_thread_end, rocks_close
+	rocks_thread_end, rocks_close, NULL
 };

@@ -21,6 +21,9 @@ typedef struct LtgSession
 	LtgShared  *shared;
 	LtgError	err;			/* first error wins until ltg_clear_error */
 	struct LtgEpochTable *epochs;	/* base/epoch.h; set when it is opened */
+	uint32_t	probes;			/* tree/get.c: reads of several runs */
+	uint64_t	host_id;		/* whose session it is, for progress reports; the
+								 * host sets and knows what it means */
 	uint32_t	epoch_slot;		/* index into the shared epoch table */
 	uint32_t	epoch_depth;	/* nesting of ltg_epoch_enter */
 	int32_t		latched_stripe; /* key stripe held, -1 if none */

@@ -63,6 +63,36 @@ lt_wal_state(void *arg, LtWalEmitFn emit, void *emit_arg)
 
 /* ---- steps ---- */
 
+/*
+ * Merging comes first when it is far behind; its errors are its own.  Gives up
+ * after a while: what can't be merged must not stop flushing for good.
+ */
+#define BACKLOG_ROUNDS 500
+#define BACKLOG_NAP_US 10000
+
+static void
+limit_backlog(lt_db *db, LtSession *ses)
+{
+	LtHost	   *h = db->host;
+	LtgSession *s = ses->s;
+
+	for (int rounds = 0; rounds < BACKLOG_ROUNDS && ltg_backlog(s) >= LTG_BACKLOG_MAX; rounds++)
+	{
+		LtgCompactResult c = {0};
+		LtgStatus	st = ltg_compact(s, &c);
+
+		ltg_clear_error(s);
+		if (st == LTG_OK && c.compacted)
+			continue;
+		/* perhaps somebody else is at it */
+		if (ltg_compact_progress(s, NULL, 0) == 0 || atomic_load(&db->closing))
+			break;
+		h->lock(h, LT_MU_BG);
+		h->wait(h, LT_CV_WORK, LT_MU_BG, BACKLOG_NAP_US);
+		h->unlock(h, LT_MU_BG);
+	}
+}
+
 static LtgStatus
 flush_step(lt_db *db, LtSession *ses, bool *more)
 {
@@ -72,16 +102,7 @@ flush_step(lt_db *db, LtSession *ses, bool *more)
 
 	if (!ltg_flush_needed(ses->s))
 		return LTG_OK;
-	/* merging comes first when it is far behind; its errors are its own */
-	while (ltg_backlog(ses->s) >= LTG_BACKLOG_MAX)
-	{
-		LtgCompactResult c = {0};
-
-		st = ltg_compact(ses->s, &c);
-		ltg_clear_error(ses->s);
-		if (st != LTG_OK || !c.compacted)
-			break;
-	}
+	limit_backlog(db, ses);
 	st = ltg_flush(ses->s, &r);
 	if (st != LTG_OK)
 		lt_keep_error(db, st, &ses->s->err);
@@ -90,10 +111,7 @@ flush_step(lt_db *db, LtSession *ses, bool *more)
 	atomic_store(&db->flush_failed, st != LTG_OK);
 	atomic_fetch_add(&db->flush_rounds, 1);
 	if (r.flushed)
-	{
 		atomic_store(&db->tidy_wanted, true);
-		atomic_store(&db->compact_wanted, true);
-	}
 	h->wake_all(h, LT_CV_ROOM);
 	h->wake_all(h, LT_CV_WORK);
 	h->unlock(h, LT_MU_BG);
@@ -105,16 +123,18 @@ flush_step(lt_db *db, LtSession *ses, bool *more)
 static LtgStatus
 compact_step(lt_db *db, LtSession *ses, bool *more)
 {
+	LtHost	   *h = db->host;
 	LtgCompactResult r = {0};
 
-	atomic_store(&db->compact_wanted, false);
 	LTG_TRY(ltg_compact(ses->s, &r));
-	if (r.compacted)
-	{
-		atomic_store(&db->compact_wanted, true);
-		atomic_store(&db->tidy_wanted, true);
-		*more = true;
-	}
+	if (!r.compacted)
+		return LTG_OK;
+	atomic_store(&db->tidy_wanted, true);
+	*more = true;
+	h->lock(h, LT_MU_BG);
+	atomic_fetch_add(&db->merge_rounds, 1);
+	h->wake_all(h, LT_CV_WORK);
+	h->unlock(h, LT_MU_BG);
 	return LTG_OK;
 }
 
@@ -295,6 +315,18 @@ lt_wait_for_room(lt_db *db, LtSession *ses)
 	return st;
 }
 
+lt_status
+lt_set_compaction_rate(lt_db *db, uint64_t bytes_per_second)
+{
+	LtSession  *ses;
+	LtgStatus	st = lt_session_get(db, true, &ses);
+
+	if (st != LTG_OK)
+		return (lt_status) st;
+	ltg_set_rate_limit(ses->s, bytes_per_second);
+	return lt_session_done(db, ses, LTG_OK);
+}
+
 /* ---- threads ---- */
 
 static void
@@ -333,14 +365,19 @@ compact_thread(void *arg)
 {
 	lt_db	   *db = arg;
 	LtHost	   *h = db->host;
+	uint64_t	seen = UINT64_MAX;
 	uint32_t	idle = 0;
 
 	while (!atomic_load(&db->closing))
 	{
+		uint64_t	rounds = atomic_load(&db->flush_rounds) + atomic_load(&db->merge_rounds);
+		bool		more = false;
+
 		/* now and then without being asked: horizons move, epochs pass */
-		if (atomic_load(&db->compact_wanted) || atomic_load(&db->tidy_wanted) || ++idle % 16 == 0)
-			pause_after(db, lt_background(db, LT_WORK_COMPACT | LT_WORK_TIDY, NULL));
-		if (atomic_load(&db->compact_wanted))
+		if (rounds != seen || atomic_load(&db->tidy_wanted) || ++idle % 16 == 0)
+			pause_after(db, lt_background(db, LT_WORK_COMPACT | LT_WORK_TIDY, &more));
+		seen = rounds;
+		if (more)
 			continue;
 		h->lock(h, LT_MU_BG);
 		if (!atomic_load(&db->closing))
@@ -376,7 +413,8 @@ lt_background_start(lt_db *db)
 	if (db->opt.no_threads)
 		return LTG_OK;
 	LTG_TRY(h->spawn(h, flush_thread, db));
-	LTG_TRY(h->spawn(h, compact_thread, db));
+	for (uint32_t i = 0; i < db->opt.compaction_threads; i++)
+		LTG_TRY(h->spawn(h, compact_thread, db));
 	if (db->opt.sync_interval_ms > 0)
 		LTG_TRY(h->spawn(h, sync_thread, db));
 	return LTG_OK;

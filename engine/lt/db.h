@@ -106,8 +106,9 @@ struct lt_db
 	_Atomic bool background_on; /* somebody flushes for those who wait */
 	_Atomic bool flush_failed;	/* the last flush; text in the error */
 	_Atomic int flush_status;
-	_Atomic bool tidy_wanted, compact_wanted;
+	_Atomic bool tidy_wanted;
 	_Atomic uint64_t flush_rounds;	/* ended, LT_MU_BG to change */
+	_Atomic uint64_t merge_rounds;	/* likewise, those that changed something */
 	_Atomic uint64_t stalls, conflicts, aborts;
 
 	char		error[512];		/* LT_MU_ERROR */

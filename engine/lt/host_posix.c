@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define THREADS_MAX 8
+#define THREADS_MAX 24
 
 typedef struct PosixMutex
 {

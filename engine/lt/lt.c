@@ -281,6 +281,8 @@ lt_options_init(lt_options *o)
 	o->cache_bytes = (size_t) 128 << 20;
 	o->metadata_bytes = (size_t) 16 << 20;
 	o->block_size = 16384;
+	o->compaction_threads = 1;
+	o->compaction_trigger = 4;
 	o->max_txns = 1024;
 	o->max_threads = 64;
 	o->log_segment_bytes = (uint64_t) 64 << 20;
@@ -296,7 +298,8 @@ make_config(const lt_options *o, LtgConfig *c)
 	c->cache_bytes = o->cache_bytes;
 	c->metadata_bytes = o->metadata_bytes;
 	c->block_size = o->block_size;
-	c->max_sessions = o->max_threads + 4;
+	c->l0_compact_trigger = o->compaction_trigger;
+	c->max_sessions = o->max_threads + 4 + o->compaction_threads;
 }
 
 static const char *
@@ -306,6 +309,8 @@ check_options(const lt_options *o)
 		return "memtable_count must be 2 to 16";
 	if (o->max_txns == 0 || o->max_threads == 0 || o->max_threads > 4096)
 		return "max_txns and max_threads must be at least 1";
+	if (o->compaction_threads < 1 || o->compaction_threads > 16 || o->compaction_trigger < 1)
+		return "compaction_threads must be 1 to 16, and compaction_trigger at least 1";
 	if ((o->log_buffer_bytes & (o->log_buffer_bytes - 1)) != 0 || o->log_buffer_bytes < 65536)
 		return "log_buffer_bytes must be a power of two of at least 65536";
 	if (o->log_segment_bytes < o->log_buffer_bytes)
@@ -337,7 +342,7 @@ static LtgStatus
 make_pools(lt_db *db)
 {
 	LtgPort    *port = &db->port;
-	uint32_t	n = db->opt.max_threads + 4;
+	uint32_t	n = db->opt.max_threads + 4 + db->opt.compaction_threads;
 
 	LTG_TRY(lt_xids_create(db->host, n + db->opt.max_txns, db->chunk_shift, &db->xids));
 	db->session = lt_alloc_aligned(port, n * sizeof(LtSession));
@@ -434,6 +439,7 @@ start(lt_db *db)
 		if (ws.segments > SEGMENTS_AT_OPEN_MAX)
 			st = lt_do_checkpoint(db, ses);
 	}
+	ltg_set_rate_limit(ses->s, db->opt.compaction_rate);
 	(void) lt_session_done(db, ses, st);
 	if (st == LTG_OK)
 	{
@@ -737,6 +743,13 @@ lt_get_stats(lt_db *db, lt_stats *out)
 	out->flush_bytes = e.flush_bytes;
 	out->compactions = e.compactions;
 	out->compact_bytes_written = e.compact_bytes_written;
+	out->compact_bytes_read = e.compact_bytes_read;
+	out->row_bytes = e.flush_row_bytes;
+	out->backlog = e.backlog;
+	out->write_delays = e.write_delays;
+	out->write_delay_us = e.write_delay_us;
+	out->rate_waits = e.limit_waits;
+	out->rate_wait_us = e.limit_wait_us;
 	out->files = e.files;
 	out->file_bytes = e.file_bytes;
 	out->cache_hits = e.cache_hits;

@@ -98,6 +98,10 @@ typedef struct lt_options
 								 * (calls) or are refused (cursors) */
 	uint64_t	log_segment_bytes;
 	size_t		log_buffer_bytes;	/* a power of two */
+	uint32_t	compaction_threads;	/* 1..16 */
+	uint32_t	compaction_trigger;	/* flushed runs of a tree worth merging: 4 */
+	uint64_t	compaction_rate;	/* bytes that background work may read and write
+									 * per second; 0: any.  See lt_set_compaction_rate */
 	bool		no_threads;		/* no background threads: flushes happen inside
 								 * writing calls, the rest in lt_background */
 	bool		fast_close;		/* lt_close leaves the log to be replayed instead
@@ -267,6 +271,9 @@ typedef enum lt_work
  * no_threads; *more says whether there was something to do. */
 extern lt_status lt_background(lt_db *db, int work, bool *more);
 
+/* Change lt_options.compaction_rate of an open database. */
+extern lt_status lt_set_compaction_rate(lt_db *db, uint64_t bytes_per_second);
+
 /* Verify every invariant of files and memory.  One call of fn per problem;
  * LT_OK if there are none, LT_CORRUPT if there are. */
 extern lt_status lt_check(lt_db *db, void (*fn) (void *arg, const char *problem), void *arg);
@@ -280,6 +287,11 @@ typedef struct lt_stats
 	uint64_t	stalls;			/* writers that waited for a flush */
 	uint64_t	memtable_used, memtable_capacity, memtables_waiting;
 	uint64_t	flushes, flush_bytes, compactions, compact_bytes_written;
+	uint64_t	compact_bytes_read;
+	uint64_t	row_bytes;		/* keys and values that were flushed, as they came */
+	uint64_t	backlog;		/* sorted runs not merged yet, of the tree that has most */
+	uint64_t	write_delays, write_delay_us;	/* writers slowed down before they stall */
+	uint64_t	rate_waits, rate_wait_us;	/* of background work, for compaction_rate */
 	uint64_t	files, file_bytes;
 	uint64_t	cache_hits, cache_misses, cache_used;
 	uint64_t	entries, tombstones, raw_bytes;		/* in files, all trees */

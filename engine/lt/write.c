@@ -343,6 +343,22 @@ log_and_apply(lt_db *db, LtSession *ses, LtJob *job, uint32_t len, LtgXid *xid,
 	return LTG_OK;
 }
 
+/* Background work is behind: wait a little, before there is anything to hold. */
+static void
+slow_down(LtgSession *s, const LtJob *job)
+{
+	uint64_t	bytes = 0;
+	uint64_t	us;
+
+	if (LTG_LIKELY(atomic_load_explicit(&s->shared->pace.allowed, memory_order_relaxed) == 0))
+		return;
+	for (uint32_t i = 0; i < job->n; i++)
+		bytes += job->w[i].key_len + job->w[i].v.payload_len;
+	us = ltg_write_delay(s, bytes);
+	if (us > 0 && s->port->pause != NULL)
+		s->port->pause(s->port, us, LTG_PAUSE_WRITER);
+}
+
 /*
  * Write all of the job's versions, as one log record.  w[i].v.aux carries the
  * tree's number on entry.  Keys of a job are distinct.
@@ -366,6 +382,7 @@ lt_write_job(lt_db *db, LtSession *ses, LtJob *job)
 	if (len > db->record_max)
 		return ltg_fail(s, LTG_TOO_LARGE, "%u bytes of changes do not fit into one log record of %u bytes",
 						len, db->record_max);
+	slow_down(s, job);
 	for (;;)
 	{
 		Verdict		verdict = V_FREE;

@@ -419,6 +419,16 @@ posix_log(LtgPort *port, LtgLogLevel level, const char *msg)
 
 /* ---- the owner's part ---- */
 
+static void
+posix_pause(LtgPort *port, uint64_t us, LtgPause why)
+{
+	struct timespec ts = {(time_t) (us / 1000000), (long) (us % 1000000) * 1000};
+
+	(void) port;
+	(void) why;
+	(void) nanosleep(&ts, NULL);
+}
+
 static bool
 posix_interrupted(LtgPort *port)
 {
@@ -507,6 +517,7 @@ static const LtgPort posix_calls = {
 	.now_us = posix_now_us,
 	.log = posix_log,
 	.interrupted = posix_interrupted,
+	.pause = posix_pause,
 	.wal_position = posix_wal_position,
 	.wal_flush = posix_wal_flush,
 	.xid_status = posix_xid_status,

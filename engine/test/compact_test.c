@@ -580,7 +580,7 @@ damaged_input(void **state)
 		load(u, 1, 200, 80);
 		lrig_flush_all(&rig);
 	}
-	snprintf(path, sizeof(path), "%s/%016x.run", rig.dir, 2);
+	snprintf(path, sizeof(path), "%s/%016x.run", rig.dir, 4);	/* the newest: nobody has read it */
 	f = fopen(path, "r+b");
 	assert_non_null(f);
 	fseek(f, 1000, SEEK_SET);

@@ -321,6 +321,10 @@ raw_version(RawCheck *c, const LtgVersion *v)
 		if (c->at == 0)
 			fail_msg("a version comes that nobody wrote, or twice");
 		mv = &c->k->v[--c->at];
+		if (v->state == LTG_SETTLED && v->kind != LTG_PUT && mv->seq < v->seq &&
+			(v->kind == LTG_GONE ? mv->kind == LTG_GONE || m->rig.xact[mv->xid] == RIG_ABORTED :
+			 mv->kind == LTG_DELETE && m->rig.xact[mv->xid] == RIG_COMMITTED))
+			return;				/* graves may be taken for later ones */
 		if (v->seq != 0 && mv->seq == v->seq)
 		{
 			if (v->kind == LTG_GONE)

@@ -527,6 +527,7 @@ open_engine(LtgSession **s)
 	c.max_sessions = MAX_SESSIONS + 2;
 	c.block_size = 4096;
 	c.file_target_bytes = 32 * 1024;
+	c.l0_compact_trigger = 2;	/* several merges at once */
 	w.mem = aligned_alloc(4096, (ltg_shared_size(&c) + 4095) & ~(size_t) 4095);
 	assert_non_null(w.mem);
 	assert_int_equal(ltg_shared_init(w.mem, &c, &w.shared), LTG_OK);

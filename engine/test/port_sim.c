@@ -1046,6 +1046,13 @@ sim_interrupted(LtgPort *port)
 }
 
 static void
+sim_pause(LtgPort *port, uint64_t us, LtgPause why)
+{
+	(void) why;
+	sim_sleep(sim_of(port), us);
+}
+
+static void
 sim_stop_point(LtgPort *port, const char *name)
 {
 	Sim		   *s = sim_of(port);
@@ -1076,7 +1083,7 @@ sim_create(uint64_t seed)
 		.dir_sync = sim_dir_sync, .dir_list = sim_dir_list,
 		.lock = sim_lock, .try_lock = sim_try_lock, .unlock = sim_unlock,
 		.now_us = sim_now, .log = sim_log, .interrupted = sim_interrupted,
-		.stop_point = sim_stop_point,
+		.pause = sim_pause, .stop_point = sim_stop_point,
 	};
 	s->host = (LtHost) {
 		.port = &s->port, .lock = host_lock, .unlock = host_unlock, .wait = host_wait,

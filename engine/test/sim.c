@@ -94,7 +94,7 @@ typedef struct Life
 	lt_options	opt;
 	lt_status	open_status;
 	char		open_error[300];
-	int			accounts, writers, readers, old_readers;
+	int			accounts, writers, readers, old_readers, compactors;
 	int			writers_left;
 	uint64_t	txns_per_writer;
 	uint32_t	padding_max;
@@ -1091,7 +1091,8 @@ work_round(Life *l, bool *power, bool *closed)
 		sim_spawn(l->sim, "old reader", old_reader_task, l);
 	sim_spawn(l->sim, "trees", tree_task, l);
 	sim_spawn(l->sim, "flusher", flush_task, l);
-	sim_spawn(l->sim, "compactor", compact_task, l);
+	for (int i = 0; i < l->compactors; i++)
+		sim_spawn(l->sim, "compactor", compact_task, l);
 	sim_spawn(l->sim, "syncer", sync_task, l);
 	sim_spawn(l->sim, "checkpointer", checkpoint_task, l);
 	choose_faults(l);
@@ -1143,6 +1144,9 @@ choose_life(Life *l)
 	l->writers = 2 + (int) rnd(l, 4);
 	l->readers = 1 + (int) rnd(l, 2);
 	l->old_readers = (int) rnd(l, 4);
+	l->compactors = 1 + (int) rnd(l, 3);
+	l->opt.compaction_trigger = 1 + (uint32_t) rnd(l, 2);
+	l->opt.compaction_rate = rnd(l, 3) == 0 ? (uint64_t) 64 << (10 + rnd(l, 8)) : 0;
 	l->txns_per_writer = 10 + rnd(l, 120);
 	l->padding_max = rnd(l, 3) == 0 ? 1500 : 200;
 }

@@ -5,13 +5,15 @@
  * The merge goes in slices.  Each slice runs in an epoch of its own and seeks
  * beyond the last key of the one before, so that memory and files which others
  * retire don't wait for a long compaction.  The inputs can't go away in between
- * (C1) unless the store is dropped: then the work is thrown away.
+ * (C1) unless the store is dropped: then the work is thrown away.  Between two
+ * slices the rate limit is heeded, with nothing held.
  */
 #include "tree/compact.h"
 
 #include "storage/file.h"
 #include "tree/gc.h"
 #include "tree/merge_iter.h"
+#include "tree/pace.h"
 #include "tree/writeout.h"
 
 #define SLICE_BYTES (4 * 1024 * 1024)	/* input payload per epoch */
@@ -33,6 +35,11 @@ typedef struct Compaction
 	uint32_t	n_added, cap_added;
 	uint32_t	fence;			/* first run of the output level that is no
 								 * input and not below the last key */
+	uint64_t	oldest_age;		/* of the inputs from level 0 */
+	uint64_t	entries_in;		/* of all inputs */
+	LtgSeq		grave_seq;		/* of all inputs' versions the newest */
+	uint64_t	slice_bytes;
+	uint64_t	counted;		/* bytes read and written so far, for the limit */
 	uint8_t    *pos;			/* LTG_KEY_MAX: last key merged */
 	uint32_t	pos_len;
 	bool		has_pos;
@@ -101,6 +108,8 @@ pass_fences(Compaction *c, const uint8_t *key, uint32_t key_len)
 	uint32_t	to = rs->level_start[c->plan->out_level + 1];
 	bool		passed = false;
 
+	if (c->plan->out_level == 0)
+		return LTG_OK;
 	while (c->fence < to && ltg_key_above(&rs->run[c->fence].max_key, key, key_len))
 	{
 		passed = true;
@@ -111,12 +120,39 @@ pass_fences(Compaction *c, const uint8_t *key, uint32_t key_len)
 
 /* ---- merging ---- */
 
-/* Nothing of the key lies in the levels below the output. */
+/* Nothing of the key lies beneath the output; in the current runs (C5). */
 static LtgStatus
 lies_at_bottom(Compaction *c, const uint8_t *key, uint32_t key_len, bool exact, bool *absent)
 {
-	return ltg_runset_lacks_key(c->s, c->plan->set, c->plan->out_level + 1, key, key_len,
-								exact, absent);
+	const LtgRunSet *rs = atomic_load_explicit(&c->plan->store->runs, memory_order_acquire);
+	uint32_t	out = c->plan->out_level;
+
+	*absent = false;
+	/* of a store that was dropped meanwhile; the work is thrown away */
+	if (rs == NULL || store_is_gone(c->plan))
+		return LTG_OK;
+	if (out == 0)
+		return ltg_runset_lacks_older(c->s, rs, c->oldest_age, key, key_len, exact, absent);
+	return ltg_runset_lacks_key(c->s, rs, out + 1, key, key_len, exact, absent);
+}
+
+/*
+ * A grave's seq only says after which VACUUM it may go: a later one is as good,
+ * and one for all compresses to nothing.  But the order of a key's versions is
+ * kept: it may have been written again, and that version be in a level above,
+ * among older ones of other keys.
+ */
+static void
+level_grave(const Compaction *c, LtgVersion *v, uint32_t kept)
+{
+	LtgVersion *last = &v[kept - 1];
+
+	if (last->state != LTG_SETTLED || last->kind == LTG_PUT)
+		return;
+	if (kept == 1 && last->seq < c->grave_seq)
+		last->seq = c->grave_seq;
+	else if (kept > 1 && last->seq >= v[kept - 2].seq)
+		last->seq = v[kept - 2].seq - 1;
 }
 
 static LtgStatus
@@ -149,11 +185,15 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 	}
 	if (gc.kept == 0)
 		return LTG_OK;
+	if (c->rules.keep_graves)
+		level_grave(c, vb->v, gc.kept);
 	LTG_TRY(pass_fences(c, key, key_len));
 	for (uint32_t i = 0; i < gc.kept; i++)
 		LTG_TRY(ltg_writeout_add(&c->out, key, key_len, &vb->v[i]));
 	c->r->versions_out += gc.kept;
-	if (ltg_writeout_bytes(&c->out) >= c->s->shared->config.file_target_bytes)
+	/* a merge within level 0 has one output */
+	if (c->plan->out_level > 0 &&
+		ltg_writeout_bytes(&c->out) >= c->s->shared->config.file_target_bytes)
 		LTG_TRY(end_output(c));
 	return LTG_OK;
 }
@@ -196,7 +236,7 @@ merge_slice(Compaction *c)
 
 		ltg_merge_key(m, &key, &key_len);
 		LTG_TRY(merge_key(c, key, key_len, &bytes));
-		if (bytes >= SLICE_BYTES || keys >= SLICE_KEYS)
+		if (bytes >= c->slice_bytes || keys >= SLICE_KEYS)
 		{
 			memcpy(c->pos, key, key_len);
 			c->pos_len = key_len;
@@ -208,20 +248,65 @@ merge_slice(Compaction *c)
 	return st;
 }
 
+static LtgWorkClass
+work_class(const LtgCompactPlan *plan)
+{
+	return plan->set->run[plan->in[0]].level == 0 ? LTG_WORK_LEVEL0 : LTG_WORK_REST;
+}
+
+static void
+note_progress(Compaction *c)
+{
+	LtgCompactJob *job = c->plan->job;
+	uint64_t	total = job->bytes_total;
+	uint64_t	written = c->r->bytes_written + ltg_writeout_bytes(&c->out);
+	uint64_t	read = 0;
+
+	/* the share of the versions is the share of the bytes, about */
+	if (c->entries_in > 0)
+		read = (uint64_t) ((double) total * ((double) c->r->versions_in / (double) c->entries_in));
+	atomic_store_explicit(&job->bytes_read, read < total ? read : total, memory_order_relaxed);
+	atomic_store_explicit(&job->bytes_written, written, memory_order_relaxed);
+	atomic_store_explicit(&job->versions_in, c->r->versions_in, memory_order_relaxed);
+	atomic_store_explicit(&job->versions_out, c->r->versions_out, memory_order_relaxed);
+	ltg_pace_take(c->s, work_class(c->plan), read + written - c->counted);
+	c->counted = read + written;
+}
+
+/* What was asked for doesn't wait, but others wait for it. */
+static LtgStatus
+heed_limit(Compaction *c)
+{
+	LtgWorkClass class = work_class(c->plan);
+	LtgCompactJob *job = c->plan->job;
+	LtgStatus	st;
+
+	c->slice_bytes = ltg_pace_slice(c->s, SLICE_BYTES);
+	if (c->plan->reason == LTG_COMPACT_ALL || !ltg_pace_must_wait(c->s, class))
+		return LTG_OK;
+	atomic_store(&job->phase, LTG_COMPACT_WAITING);
+	st = ltg_pace_wait(c->s, class);
+	atomic_store(&job->phase, LTG_COMPACT_MERGING);
+	return st;
+}
+
 static LtgStatus
 merge_all(Compaction *c)
 {
 	LtgSession *s = c->s;
 	LtgStatus	st;
 
+	atomic_store(&c->plan->job->phase, LTG_COMPACT_MERGING);
 	do
 	{
 		if (s->port->interrupted(s->port))
 			return LTG_INTERRUPTED;
+		LTG_TRY(heed_limit(c));
 		ltg_epoch_enter(s);
 		st = merge_slice(c);
 		ltg_merge_clear(&c->merge);
 		ltg_epoch_leave(s);
+		note_progress(c);
 	} while (st == LTG_OK);
 	return st == LTG_END ? end_output(c) : st;
 }
@@ -244,6 +329,7 @@ publish(Compaction *c, uint32_t n_remove)
 		.wal_needed = s->port->wal_position(s->port)
 	};
 
+	atomic_store(&c->plan->job->phase, LTG_COMPACT_PUBLISHING);
 	LTG_STOP_POINT(s->port, "compact:before-publish");
 	LTG_TRY(ltg_publish(s, &edit));
 	ltg_writeout_keep(&c->out);
@@ -267,9 +353,14 @@ copy_inputs(Compaction *c)
 	{
 		c->in[i] = plan->set->run[plan->in[i]];
 		keys += c->in[i].keys;
+		c->entries_in += c->in[i].entries;
+		if (c->in[i].max_seq > c->grave_seq)
+			c->grave_seq = c->in[i].max_seq;
 		bytes += c->in[i].disk_bytes;
+		if (c->in[i].level == 0)
+			c->oldest_age = c->in[i].age;	/* by falling age */
 	}
-	files = bytes / (c->s->shared->config.file_target_bytes + 1) + 1;
+	files = plan->out_level == 0 ? 1 : bytes / (c->s->shared->config.file_target_bytes + 1) + 1;
 	ltg_writeout_store(&c->out, &plan->key, plan->stamp, plan->store_id,
 					   atomic_load(&plan->store->options), keys / files + keys / files / 8 + 1);
 	if (!plan->move)
@@ -306,6 +397,38 @@ note_stuck(Compaction *c)
 			atomic_store(&c->plan->store->stuck_xid, c->rules.horizon);
 }
 
+/*
+ * What level 0 superseded is gone with its merge downwards; what had to stay is
+ * for a snapshot's sake, and its run says so (score_run).
+ */
+static void
+note_superseded(Compaction *c)
+{
+	const LtgCompactPlan *plan = c->plan;
+	_Atomic uint64_t *counter = &plan->store->superseded;
+	uint64_t	done = c->r->versions_in - c->r->versions_out;
+	uint64_t	now = atomic_load(counter);
+
+	if (plan->all_level0)
+		done = plan->superseded;
+	if (!plan->move || plan->all_level0)
+		while (!atomic_compare_exchange_weak(counter, &now, now > done ? now - done : 0))
+			;
+}
+
+static void
+count_kind(LtgSession *s, const LtgCompactPlan *plan)
+{
+	LtgCounters *c = &s->shared->count;
+
+	if (plan->move)
+		atomic_fetch_add_explicit(&c->compact_moves, 1, memory_order_relaxed);
+	else if (plan->reason == LTG_COMPACT_TIER)
+		atomic_fetch_add_explicit(&c->compact_tiers, 1, memory_order_relaxed);
+	else if (plan->reason == LTG_COMPACT_GARBAGE)
+		atomic_fetch_add_explicit(&c->compact_garbage, 1, memory_order_relaxed);
+}
+
 static LtgStatus
 compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 {
@@ -321,7 +444,8 @@ compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 		.live = &c.live
 	};
 	ltg_live_sample(s, &c.live);
-	c.fence = next_fence(plan, plan->set->level_start[plan->out_level]);
+	if (plan->out_level > 0)
+		c.fence = next_fence(plan, plan->set->level_start[plan->out_level]);
 	ltg_fates_init(&c.fates, s);
 	ltg_writeout_init(&c.out, s);
 	LTG_STOP_POINT(port, "compact:start");
@@ -337,8 +461,11 @@ compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 	if (st == LTG_OK)
 	{
 		note_stuck(&c);
+		note_superseded(&c);
 		r->compacted = true;
 		ltg_count_compaction(s, r);
+		count_kind(s, plan);
+		ltg_pace_merged(s);
 	}
 	ltg_writeout_free(&c.out);
 	ltg_merge_free(&c.merge);

@@ -1,18 +1,34 @@
 /*
  * compact.h
- *	  Simple leveled compaction: what is picked (compact_pick.c) and how it is
- *	  merged (compact.c).
+ *	  Compaction: which stores want it (compact_score.c), what exactly is merged
+ *	  (compact_pick.c), who works on what (compact_jobs.c), and the merging
+ *	  itself (compact.c).
+ *
+ * Shape of a store
+ *	 Level 0 is a row of tiers: flushed runs, and runs that were merged from
+ *	 neighbours of like size and stay in level 0.  That costs each row little
+ *	 writing.  The levels below are disjoint and grow tenfold.  Level 0 goes
+ *	 down when that is cheap (in proportion to the rows that came in), when it
+ *	 is worth it (much is superseded), when it has become large, or when there
+ *	 is nothing else to do.
  *
  * Invariants
- *	 C1. A store is compacted by one session at a time (store->compacting,
- *		 under LTG_LOCK_COMPACT).  Meanwhile flushes may add level-0 runs to
- *		 it; nobody else removes runs, unless the store is dropped.
- *	 C2. From level 0 all runs there are at the time of picking are taken, so
- *		 whatever arrives later is newer than the output.
- *	 C3. Outputs go to a level >= 1 and overlap no run of that level that is
+ *	 C1. Several sessions may compact one store.  Each reserves its inputs and
+ *		 the place of its outputs in the job table (under LTG_LOCK_COMPACT);
+ *		 two jobs of a store never share a level-0 age interval, nor keys of
+ *		 one level >= 1.  Nobody else removes runs, unless the store is dropped.
+ *		 Meanwhile flushes may add level-0 runs.
+ *	 C2. From level 0 neighbours are taken, by age.  What goes to a deeper level
+ *		 includes the oldest of level 0, so whatever stays there is newer than
+ *		 the output.  A merge within level 0 has one output, which takes the
+ *		 place, and the age, of its newest input.
+ *	 C3. Outputs that go to a level >= 1 overlap no run of that level that is
  *		 not an input.  Every run of an upper level that is left out is newer
  *		 than, and every run of a lower level older than, the output.
  *	 C4. No lock is held while merging, and no epoch for longer than a slice.
+ *	 C5. Whether older sources hold a key is asked of the store's current runs:
+ *		 other jobs may have moved them since the inputs were picked.  By C1
+ *		 nothing passes from above a job's inputs to below its outputs.
  */
 #ifndef LTG_COMPACT_H
 #define LTG_COMPACT_H
@@ -23,8 +39,10 @@
 typedef enum LtgCompactReason
 {
 	LTG_COMPACT_NONE,
-	LTG_COMPACT_L0,				/* level 0 has too many runs, or too old ones */
+	LTG_COMPACT_L0,				/* level 0 into level 1 */
+	LTG_COMPACT_TIER,			/* some of level 0 into one run of level 0 */
 	LTG_COMPACT_LEVEL,			/* a level is over its size */
+	LTG_COMPACT_GARBAGE,		/* level 0 supersedes much of what is below */
 	LTG_COMPACT_GRAVES,			/* a run of mostly tombstones */
 	LTG_COMPACT_RESOLVE,		/* writers that are settled by now */
 	LTG_COMPACT_ALL				/* asked for: everything into the last level */
@@ -43,9 +61,12 @@ typedef struct LtgCompactPlan
 	LtgCompactReason reason;
 	uint32_t	out_level;
 	bool		move;			/* inputs need no rewriting, only a new level */
+	bool		all_level0;		/* takes all of level 0 */
 	LtgRunSet  *set;			/* private copy of what was picked from */
 	uint32_t   *in;				/* indexes into set->run, ascending */
 	uint32_t	n_in;
+	uint64_t	superseded;		/* the store's counter when it was picked */
+	LtgCompactJob *job;			/* the reservation; NULL: none */
 } LtgCompactPlan;
 
 /*
@@ -56,5 +77,48 @@ typedef struct LtgCompactPlan
 extern LtgStatus ltg_compact_pick(LtgSession *s, LtgStore *store, LtgCompactPlan *plan) LTG_MUST_CHECK;
 /* End the reservation and free the plan's memory. */
 extern void ltg_compact_release(LtgSession *s, LtgCompactPlan *plan);
+
+/* ---- compact_score.c ---- */
+
+#define LTG_LEVEL_RATIO 10
+
+typedef struct LtgCandidate
+{
+	LtgStore   *store;
+	LtgCompactReason reason;
+	uint64_t	score;
+	uint32_t	level;			/* LEVEL, GRAVES, RESOLVE */
+	uint32_t	run;			/* GRAVES, RESOLVE, TIER: index in the set */
+	uint32_t	n;				/* TIER: how many */
+} LtgCandidate;
+
+#define LTG_CANDIDATES_MAX 16
+
+typedef struct LtgPicker
+{
+	LtgSession *s;
+	LtgXid		horizon;
+	uint64_t	now;
+	uint64_t	generation;		/* number of the active one */
+	const LtgGenList *gens;
+	uint32_t	n;
+	LtgCandidate best[LTG_CANDIDATES_MAX];	/* by falling score */
+} LtgPicker;
+
+/* Collect the most urgent compactions.  REQUIRES LTG_LOCK_COMPACT, an epoch. */
+extern void ltg_compact_score(LtgPicker *p);
+extern uint64_t ltg_level_bytes(const LtgRunSet *rs, uint32_t level);
+
+/* ---- compact_jobs.c; REQUIRES LTG_LOCK_COMPACT ---- */
+
+/* Whether some job works on this run, or on its keys in its level. */
+extern bool ltg_job_has_run(LtgShared *sh, uint64_t store_id, const LtgRunRef *r);
+/* C1 holds for what is reserved now; takes LTG_LOCK_COMPACT itself. */
+extern bool ltg_jobs_valid(LtgSession *s);
+extern uint32_t ltg_jobs_of(LtgShared *sh, uint64_t store_id);
+/* Reserve what the plan needs; false: another job has some of it, or there are
+ * too many jobs. */
+extern bool ltg_job_begin(LtgSession *s, LtgCompactPlan *plan);
+extern void ltg_job_end(LtgSession *s, LtgCompactPlan *plan);
 
 #endif

@@ -1,207 +1,16 @@
 /*
  * compact_pick.c
- *	  Which compaction is the most urgent one.
+ *	  From the most urgent candidates to a plan: which runs exactly are merged,
+ *	  and where the outcome goes.
  *
- * Each store is scored; 1000 means due.  Level 0 is scored by its number of
- * runs, the other levels by size against a target that grows tenfold from
- * level to level.  Other reasons:
- *	 - a level-0 run that many flushes have passed by: its segment file, which
- *	   it shares with other stores, could not be removed otherwise;
- *	 - runs that consist mostly of tombstones;
- *	 - runs with versions that could be settled now, when the store is not
- *	   being written to, or when their writers are so old that the host wants
- *	   to forget them.
+ * Candidates are tried by falling score until one needs nothing that another
+ * job has reserved.
  */
 #include "tree/compact.h"
 
 #include "storage/file.h"
 
-#define DUE 1000
-#define QUIET_SCORE 500			/* below DUE: when nothing else is to be done */
-#define LEVEL_RATIO 10
-#define L1_FILES 4				/* target of level 1 in output files */
-#define STRAGGLER_FLUSHES 64
-#define OLD_XIDS 10000000		/* behind the horizon */
-#define STUCK_XIDS 65536		/* before a fruitless attempt is repeated */
-
-typedef struct Candidate
-{
-	LtgStore   *store;
-	LtgCompactReason reason;
-	uint64_t	score;
-	uint32_t	level;			/* LEVEL, GRAVES, RESOLVE */
-	uint32_t	run;			/* GRAVES, RESOLVE: index in the set */
-} Candidate;
-
-typedef struct Picker
-{
-	LtgSession *s;
-	LtgXid		horizon;
-	uint64_t	now;
-	uint64_t	generation;		/* number of the active one */
-	const LtgGenList *gens;
-	Candidate	best;
-} Picker;
-
-static uint64_t
-level_bytes(const LtgRunSet *rs, uint32_t level)
-{
-	uint64_t	sum = 0;
-
-	for (uint32_t i = rs->level_start[level]; i < rs->level_start[level + 1]; i++)
-		sum += rs->run[i].disk_bytes;
-	return sum;
-}
-
-static bool
-is_quiet(const Picker *p, uint64_t store_id)
-{
-	for (uint32_t i = 0; i < p->gens->n; i++)
-		if (ltg_gen_list(p->gens->gen[i], store_id) != NULL)
-			return false;
-	return true;
-}
-
-static void
-offer(Picker *p, LtgStore *store, LtgCompactReason reason, uint64_t score,
-	  uint32_t level, uint32_t run)
-{
-	if (score > p->best.score)
-		p->best = (Candidate) {store, reason, score, level, run};
-}
-
-/* An attempt to settle what is left was fruitless not long ago. */
-static bool
-is_stuck(const Picker *p, LtgStore *store)
-{
-	LtgXid		at = atomic_load(&store->stuck_xid);
-
-	return at != 0 && p->horizon < at + STUCK_XIDS;
-}
-
-/* Every version of the run could be settled. */
-static bool
-can_settle(const Picker *p, const LtgRunRef *r)
-{
-	return r->unsettled > 0 && r->max_xid < p->horizon;
-}
-
-/* Tombstones of a run at the bottom that a rewrite would drop. */
-static bool
-has_clearable_graves(const LtgStore *store, const LtgRunRef *r, LtgXid horizon)
-{
-	bool		keep = (atomic_load(&store->flags) & LTG_STORE_KEEP_GRAVES) != 0;
-
-	return r->tombstones > 0 && (r->unsettled == 0 || r->max_xid < horizon) &&
-		(!keep || r->max_seq <= atomic_load(&store->graves_cleared));
-}
-
-/*
- * Merging level 0 early, for the readers' sake, is worth it when it doesn't
- * rewrite much more than it merges.
- */
-static bool
-is_cheap(const LtgRunSet *rs)
-{
-	uint32_t	n = rs->level_start[1];
-	uint64_t	rewritten = 0;
-
-	for (uint32_t i = n; i < rs->level_start[2]; i++)
-		for (uint32_t k = 0; k < n; k++)
-			if (ltg_runs_overlap(&rs->run[i], &rs->run[k]))
-			{
-				rewritten += rs->run[i].disk_bytes;
-				break;
-			}
-	return rewritten <= 4 * level_bytes(rs, 0);
-}
-
-static void
-score_level0(Picker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
-{
-	uint32_t	n = rs->level_start[1];
-	uint32_t	trigger = p->s->shared->config.l0_compact_trigger;
-	uint32_t	settle = 0;
-	bool		old = false;
-	uint64_t	oldest, score;
-
-	if (n == 0)
-		return;
-	if (trigger == 0)
-		trigger = 1;
-	score = (uint64_t) n * DUE / trigger;
-	oldest = rs->run[n - 1].age;
-	for (uint32_t i = 0; i < n; i++)
-	{
-		settle += can_settle(p, &rs->run[i]);
-		old |= rs->run[i].min_xid != 0 && rs->run[i].min_xid + OLD_XIDS < p->horizon;
-	}
-	if (score < DUE && old && !is_stuck(p, store))
-		score = DUE;
-	if (p->generation > oldest && p->generation - oldest > STRAGGLER_FLUSHES)
-		score = (score < DUE ? DUE : score) + (p->generation - oldest);
-	if (score < DUE)
-	{
-		if (!quiet || (n == 1 && settle == 0) || !is_cheap(rs))
-			return;
-		if (n == 1 && is_stuck(p, store))
-			return;
-		score = QUIET_SCORE;
-	}
-	offer(p, store, LTG_COMPACT_L0, score, 0, 0);
-}
-
-static void
-score_runs(Picker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
-{
-	uint32_t	levels = ltg_runset_levels(rs);
-	bool		stuck = is_stuck(p, store);
-
-	for (uint32_t level = 1; level < levels; level++)
-	{
-		for (uint32_t i = rs->level_start[level]; i < rs->level_start[level + 1]; i++)
-		{
-			const LtgRunRef *r = &rs->run[i];
-
-			if (r->tombstones * 2 > r->entries && level + 1 < levels)
-				offer(p, store, LTG_COMPACT_GRAVES, DUE, level, i);
-			else if (r->tombstones * 5 > r->entries && level + 1 == levels && !stuck &&
-					 has_clearable_graves(store, r, p->horizon))
-				offer(p, store, LTG_COMPACT_RESOLVE, DUE, level, i);
-			else if (can_settle(p, r) && !stuck)
-			{
-				if (r->min_xid + OLD_XIDS < p->horizon)
-					offer(p, store, LTG_COMPACT_RESOLVE, DUE + 100, level, i);
-				else if (quiet)
-					offer(p, store, LTG_COMPACT_RESOLVE, QUIET_SCORE - 1, level, i);
-			}
-		}
-	}
-}
-
-static bool
-score_store(void *arg, LtgStore *store)
-{
-	Picker	   *p = arg;
-	const LtgRunSet *rs = atomic_load_explicit(&store->runs, memory_order_acquire);
-	uint64_t	target = p->s->shared->config.file_target_bytes * L1_FILES;
-	bool		quiet;
-
-	if (rs == NULL || rs->n == 0 || store->compacting ||
-		p->now < atomic_load(&store->compact_not_before))
-		return true;
-	quiet = is_quiet(p, ltg_store_id(store));
-	score_level0(p, store, rs, quiet);
-	for (uint32_t level = 1; level + 1 < LTG_LEVELS_MAX; level++, target *= LEVEL_RATIO)
-	{
-		uint64_t	bytes = level_bytes(rs, level);
-
-		if (bytes > target)
-			offer(p, store, LTG_COMPACT_LEVEL, bytes / (target / DUE + 1) + 1, level, 0);
-	}
-	score_runs(p, store, rs, quiet);
-	return true;
-}
+#define ASKED_FOR_US 500000		/* others keep off for so long */
 
 /* ---- from a candidate to a plan ---- */
 
@@ -257,8 +66,9 @@ input_bytes(const LtgCompactPlan *plan)
  * the rest, which bounds what is rewritten.
  */
 static void
-take_small_neighbours(LtgCompactPlan *plan, uint64_t file_target)
+take_small_neighbours(LtgSession *s, LtgCompactPlan *plan, uint64_t file_target)
 {
+	LtgShared  *sh = s->shared;
 	const LtgRunSet *rs = plan->set;
 	uint32_t	from = rs->level_start[plan->out_level];
 	uint32_t	to = rs->level_start[plan->out_level + 1];
@@ -278,13 +88,15 @@ take_small_neighbours(LtgCompactPlan *plan, uint64_t file_target)
 		}
 	}
 	while (first > from && rs->run[first - 1].disk_bytes < file_target / 2 &&
-		   rs->run[first - 1].disk_bytes <= 4 * total)
+		   rs->run[first - 1].disk_bytes <= 4 * total &&
+		   !ltg_job_has_run(sh, plan->store_id, &rs->run[first - 1]))
 	{
 		total += rs->run[--first].disk_bytes;
 		take(plan, first);
 	}
 	while (last < to && rs->run[last].disk_bytes < file_target / 2 &&
-		   rs->run[last].disk_bytes <= 4 * total)
+		   rs->run[last].disk_bytes <= 4 * total &&
+		   !ltg_job_has_run(sh, plan->store_id, &rs->run[last]))
 	{
 		total += rs->run[last].disk_bytes;
 		take(plan, last++);
@@ -326,11 +138,12 @@ can_move(LtgSession *s, const LtgCompactPlan *plan, uint64_t file_target)
 	return true;
 }
 
-/* The run of a level whose move down rewrites the least. */
-static uint32_t
-cheapest_run(const LtgRunSet *rs, uint32_t level)
+/* The run of a level whose move down rewrites the least; false: others work on
+ * all of them. */
+static bool
+cheapest_run(LtgSession *s, uint64_t store_id, const LtgRunSet *rs, uint32_t level,
+			 uint32_t *run)
 {
-	uint32_t	best = rs->level_start[level];
 	double		best_cost = -1;
 
 	for (uint32_t i = rs->level_start[level]; i < rs->level_start[level + 1]; i++)
@@ -338,17 +151,19 @@ cheapest_run(const LtgRunSet *rs, uint32_t level)
 		uint64_t	overlap = 0;
 		double		cost;
 
+		if (ltg_job_has_run(s->shared, store_id, &rs->run[i]))
+			continue;
 		for (uint32_t k = rs->level_start[level + 1]; k < rs->level_start[level + 2]; k++)
 			if (ltg_runs_overlap(&rs->run[i], &rs->run[k]))
 				overlap += rs->run[k].disk_bytes;
 		cost = (double) overlap / (double) (rs->run[i].disk_bytes + 1);
 		if (best_cost < 0 || cost < best_cost)
 		{
-			best = i;
+			*run = i;
 			best_cost = cost;
 		}
 	}
-	return best;
+	return best_cost >= 0;
 }
 
 static void
@@ -380,49 +195,71 @@ plan_all(LtgSession *s, const LtgStore *store, LtgCompactPlan *plan)
 	plan->move = clean && can_move(s, plan, s->shared->config.file_target_bytes);
 }
 
+/* Level 0, from its oldest run to the first that somebody works on. */
 static void
-plan_candidate(LtgSession *s, const Candidate *c, LtgCompactPlan *plan)
+take_level0(LtgSession *s, LtgCompactPlan *plan)
+{
+	const LtgRunSet *rs = plan->set;
+	uint32_t	i = rs->level_start[1];
+
+	while (i > 0 && !ltg_job_has_run(s->shared, plan->store_id, &rs->run[i - 1]))
+		take(plan, --i);
+	plan->all_level0 = i == 0;
+}
+
+static void
+plan_candidate(LtgSession *s, const LtgCandidate *c, LtgCompactPlan *plan)
 {
 	const LtgRunSet *rs = plan->set;
 	uint64_t	file_target = s->shared->config.file_target_bytes;
+	uint32_t	run = c->run;
 
 	switch (c->reason)
 	{
-		case LTG_COMPACT_L0:
-			plan->out_level = 1;
-			for (uint32_t i = 0; i < rs->level_start[1]; i++)
-				take(plan, i);
-			take_overlapping(plan);
-			if (can_move(s, plan, file_target))
-				plan->move = true;
-			else
-				take_small_neighbours(plan, file_target);
-			break;
-		case LTG_COMPACT_LEVEL:
-		case LTG_COMPACT_GRAVES:
-			plan->out_level = c->level + 1;
-			take(plan, c->reason == LTG_COMPACT_GRAVES ? c->run : cheapest_run(rs, c->level));
-			take_overlapping(plan);
-			if (can_move(s, plan, file_target))
-				plan->move = true;
-			else
-				take_small_neighbours(plan, file_target);
-			break;
+		case LTG_COMPACT_TIER:
+			plan->out_level = 0;
+			for (uint32_t i = 0; i < c->n; i++)
+				take(plan, c->run + i);
+			return;
 		case LTG_COMPACT_RESOLVE:
 			plan->out_level = c->level;
-			take(plan, c->run);
-			break;
+			take(plan, run);
+			return;
 		case LTG_COMPACT_ALL:
+			plan->all_level0 = true;
 			plan_all(s, c->store, plan);
-			break;
+			return;
 		case LTG_COMPACT_NONE:
+			return;
+		case LTG_COMPACT_L0:
+		case LTG_COMPACT_GARBAGE:
+			plan->out_level = 1;
+			take_level0(s, plan);
+			break;
+		case LTG_COMPACT_LEVEL:
+			if (!cheapest_run(s, plan->store_id, rs, c->level, &run))
+				return;
+			/* fall through */
+		case LTG_COMPACT_GRAVES:
+			plan->out_level = c->level + 1;
+			take(plan, run);
 			break;
 	}
+	if (plan->n_in == 0)
+		return;
+	take_overlapping(plan);
+	if (can_move(s, plan, file_target))
+		plan->move = true;
+	else
+		take_small_neighbours(s, plan, file_target);
 }
 
-/* REQUIRES: LTG_LOCK_COMPACT, an epoch. */
+/*
+ * plan->store stays NULL when there is nothing to do or somebody else is in the
+ * way.  REQUIRES: LTG_LOCK_COMPACT, an epoch.
+ */
 static LtgStatus
-make_plan(LtgSession *s, const Candidate *c, LtgCompactPlan *plan)
+make_plan(LtgSession *s, const LtgCandidate *c, LtgCompactPlan *plan)
 {
 	LtgPort    *port = s->port;
 	LtgStore   *store = c->store;
@@ -443,42 +280,79 @@ make_plan(LtgSession *s, const Candidate *c, LtgCompactPlan *plan)
 	plan->keep_graves = (atomic_load(&store->flags) & LTG_STORE_KEEP_GRAVES) != 0;
 	plan->graves_cleared = atomic_load(&store->graves_cleared);
 	plan->drop_ended = (atomic_load(&store->flags) & LTG_STORE_LOCKS) != 0;
+	plan->superseded = atomic_load(&store->superseded);
 	plan->reason = c->reason;
 	plan_candidate(s, c, plan);
-	if (plan->n_in > 0)
-	{
+	if (plan->n_in > 0 && ltg_job_begin(s, plan))
 		plan->store = store;
-		store->compacting = 1;
-	}
 	return LTG_OK;
+}
+
+static void
+free_plan(LtgSession *s, LtgCompactPlan *plan)
+{
+	LtgPort    *port = s->port;
+
+	if (plan->set != NULL)
+		port->free(port, plan->set);
+	if (plan->in != NULL)
+		port->free(port, plan->in);
+	plan->store = NULL;
+	plan->set = NULL;
+	plan->in = NULL;
+	plan->n_in = 0;
+	plan->move = plan->all_level0 = false;
+}
+
+/*
+ * All of one store.  When others are at work on it, they are asked not to begin
+ * anything new, or this might never come to its turn.
+ */
+static LtgStatus
+pick_all(LtgSession *s, LtgStore *store, LtgCompactPlan *plan)
+{
+	LtgCandidate c = {.store = store, .reason = LTG_COMPACT_ALL};
+	LtgStatus	st;
+
+	if (ltg_jobs_of(s->shared, ltg_store_id(store)) > 0)
+	{
+		atomic_store(&store->asked_for, s->port->now_us(s->port) + ASKED_FOR_US);
+		return LTG_BUSY;
+	}
+	atomic_store(&store->asked_for, 0);
+	st = make_plan(s, &c, plan);
+	/* no free slot in the job table */
+	if (st == LTG_OK && plan->n_in > 0 && plan->store == NULL)
+		return LTG_BUSY;
+	return st;
+}
+
+static LtgStatus
+pick_any(LtgSession *s, LtgCompactPlan *plan)
+{
+	LtgPicker	p = {.s = s, .horizon = plan->horizon, .now = s->port->now_us(s->port)};
+	LtgStatus	st = LTG_OK;
+
+	ltg_compact_score(&p);
+	for (uint32_t i = 0; i < p.n && st == LTG_OK && plan->store == NULL; i++)
+	{
+		free_plan(s, plan);
+		st = make_plan(s, &p.best[i], plan);
+	}
+	return st;
 }
 
 LtgStatus
 ltg_compact_pick(LtgSession *s, LtgStore *store, LtgCompactPlan *plan)
 {
 	LtgPort    *port = s->port;
-	Picker		p = {.s = s};
-	LtgStatus	st = LTG_OK;
+	LtgStatus	st;
 
 	memset(plan, 0, sizeof(*plan));
-	p.horizon = plan->horizon = port->horizon(port);
-	p.now = port->now_us(port);
+	plan->horizon = port->horizon(port);
 	port->lock(port, LTG_LOCK_COMPACT, LTG_EXCLUSIVE);
 	ltg_epoch_enter(s);
-	if (store != NULL)
-	{
-		p.best = (Candidate) {.store = store, .reason = LTG_COMPACT_ALL};
-		if (store->compacting)
-			st = LTG_BUSY;
-	}
-	else
-	{
-		p.gens = ltg_generations(s);
-		p.generation = ltg_gen_number(p.gens->gen[0]);
-		ltg_each_store(s, score_store, &p);
-	}
-	if (st == LTG_OK && p.best.store != NULL)
-		st = make_plan(s, &p.best, plan);
+	st = store != NULL ? pick_all(s, store, plan) : pick_any(s, plan);
 	ltg_epoch_leave(s);
 	port->unlock(port, LTG_LOCK_COMPACT);
 	if (st != LTG_OK || plan->store == NULL)
@@ -491,19 +365,11 @@ ltg_compact_release(LtgSession *s, LtgCompactPlan *plan)
 {
 	LtgPort    *port = s->port;
 
-	if (plan->store != NULL)
+	if (plan->job != NULL)
 	{
 		port->lock(port, LTG_LOCK_COMPACT, LTG_EXCLUSIVE);
-		if (ltg_store_id(plan->store) == plan->store_id)
-			plan->store->compacting = 0;
+		ltg_job_end(s, plan);
 		port->unlock(port, LTG_LOCK_COMPACT);
 	}
-	if (plan->set != NULL)
-		port->free(port, plan->set);
-	if (plan->in != NULL)
-		port->free(port, plan->in);
-	plan->store = NULL;
-	plan->set = NULL;
-	plan->in = NULL;
-	plan->n_in = 0;
+	free_plan(s, plan);
 }

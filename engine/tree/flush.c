@@ -23,10 +23,12 @@
 
 #include "storage/file.h"
 #include "tree/gc.h"
+#include "tree/pace.h"
 #include "tree/runset.h"
 #include "tree/writeout.h"
 
 #define KEYS_PER_POLL 1024
+#define SAMPLES 256				/* about so many keys of a store are looked up */
 
 typedef struct FlushStore
 {
@@ -44,6 +46,9 @@ typedef struct Flush
 	LtgLive		live;
 	LtgWriteout out;
 	LtgVersionBuf versions;		/* of one key */
+	uint32_t	sample_step;	/* of the current store; 0: it has no files */
+	uint32_t	sample_at;		/* keys to go until the next sample */
+	uint64_t	superseded;		/* keys with versions in files, about */
 	FlushStore *stores;
 	uint32_t	n_stores, cap_stores;
 	bool		out_of_memory;
@@ -155,6 +160,30 @@ lies_at_bottom(Flush *f, LtgStore *store, const uint8_t *key, uint32_t key_len, 
 	return absent;
 }
 
+/*
+ * Count, by sampling, how many older versions in files the new ones hide:
+ * compaction wants to know what it would get rid of.
+ */
+static void
+sample_key(Flush *f, LtgStore *store, const uint8_t *key, uint32_t key_len)
+{
+	if (f->sample_step == 0 || f->sample_at-- > 0)
+		return;
+	f->sample_at = f->sample_step - 1;
+	if (!lies_at_bottom(f, store, key, key_len, true))
+		f->superseded += f->sample_step;
+}
+
+static void
+begin_sampling(Flush *f, LtgStore *store, uint64_t nodes)
+{
+	f->sample_step = (uint32_t) (nodes / SAMPLES + 1);
+	if (atomic_load_explicit(&store->runs, memory_order_acquire) == NULL)
+		f->sample_step = 0;
+	f->sample_at = f->sample_step / 2;
+	f->superseded = 0;
+}
+
 static LtgStatus
 flush_key(Flush *f, LtgStore *store, LtgMemNode *node)
 {
@@ -169,7 +198,8 @@ flush_key(Flush *f, LtgStore *store, LtgMemNode *node)
 		 mv = ltg_mem_older(f->gen, mv))
 	{
 		LTG_TRY(ltg_version_buf_room(f->s, vb));
-		ltg_mem_read(mv, &vb->v[vb->n++]);
+		ltg_mem_read(mv, &vb->v[vb->n]);
+		f->r->row_bytes += key_len + vb->v[vb->n++].payload_len;
 	}
 	f->r->versions_in += vb->n;
 	LTG_TRY(ltg_gc_key(&f->rules, vb->v, vb->n, &gc));
@@ -178,6 +208,8 @@ flush_key(Flush *f, LtgStore *store, LtgMemNode *node)
 	for (uint32_t i = 0; i < gc.kept; i++)
 		LTG_TRY(ltg_writeout_add(&f->out, key, key_len, &vb->v[i]));
 	f->r->versions_out += gc.kept;
+	if (gc.kept > 0)
+		sample_key(f, store, key, key_len);
 	return LTG_OK;
 }
 
@@ -201,6 +233,7 @@ flush_store(Flush *f, const FlushStore *fs)
 		f->rules.drop_ended = (atomic_load(&store->flags) & LTG_STORE_LOCKS) != 0;
 		ltg_writeout_store(&f->out, &store->key, store->stamp, fs->id,
 						   atomic_load(&store->options), fs->nodes);
+		begin_sampling(f, store, fs->nodes);
 	}
 	ltg_epoch_leave(s);
 	if (store == NULL || list == NULL)
@@ -223,6 +256,7 @@ flush_store(Flush *f, const FlushStore *fs)
 			.store_id = fs->id, .add = &f->refs[f->n_edits], .n_add = 1
 		};
 		f->n_edits++;
+		atomic_fetch_add_explicit(&store->superseded, f->superseded, memory_order_relaxed);
 	}
 	return LTG_OK;
 }
@@ -277,11 +311,14 @@ static LtgStatus
 flush_oldest(LtgSession *s, LtgFlushResult *r)
 {
 	Flush		f = {.s = s, .r = r};
+	uint64_t	began = s->port->now_us(s->port);
+	uint64_t	bytes;
 	LtgStatus	st;
 
 	f.gen = ltg_oldest_frozen(s, &f.cut);
 	if (f.gen == NULL)
 		return ltg_publish_pending(s, false);
+	bytes = ltg_gen_used(f.gen);
 	ltg_fates_init(&f.fates, s);
 	f.rules.fates = &f.fates;
 	f.rules.horizon = s->port->horizon(s->port);	/* F1 */
@@ -294,6 +331,8 @@ flush_oldest(LtgSession *s, LtgFlushResult *r)
 	{
 		r->flushed = true;
 		ltg_count_flush(s, r);
+		ltg_pace_take(s, LTG_WORK_FLUSH, r->bytes);
+		ltg_pace_flushed(s, bytes, s->port->now_us(s->port) - began);
 	}
 	return st;
 }
@@ -334,6 +373,7 @@ flush_one_of_many(LtgSession *s, LtgFlushResult *r)
 
 	r->flushed |= one.flushed;
 	r->bytes += one.bytes;
+	r->row_bytes += one.row_bytes;
 	r->versions_in += one.versions_in;
 	r->versions_out += one.versions_out;
 	r->durable = one.durable;

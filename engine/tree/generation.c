@@ -22,6 +22,7 @@
  */
 #include "tree/state.h"
 
+#include "tree/pace.h"
 #include "tree/publish.h"
 
 /* ---- the list ---- */
@@ -189,9 +190,12 @@ LtgStatus
 ltg_freeze(LtgSession *s, LtgSeq *cut)
 {
 	bool		taken = ltg_meta_enter(s);
+	uint64_t	bytes = ltg_gen_used(ltg_generations(s)->gen[0]);
 	LtgStatus	st = freeze(s, cut);
 
 	ltg_meta_leave(s, taken);
+	if (st == LTG_OK)
+		ltg_pace_frozen(s, bytes);
 	return st;
 }
 
@@ -205,14 +209,17 @@ ltg_make_room(LtgSession *s, bool force)
 	LtgWriteCtx *ctx = ltg_ctx(s);
 	LtgStatus	st = LTG_OK;
 	bool		taken = ltg_meta_enter(s);
-	const LtgGenList *l = ltg_generations(s);
+	LtgGeneration *g = ltg_generations(s)->gen[0];
+	bool		wanted = force || ltg_gen_number(g) == ctx->busy_generation;
 	LtgSeq		cut;
 
-	if (force || ltg_gen_number(l->gen[0]) == ctx->busy_generation)
+	if (wanted)
 		st = freeze(s, &cut);
 	if (st == LTG_OK)
 		ctx->busy_generation = 0;
 	ltg_meta_leave(s, taken);
+	if (wanted && st == LTG_OK)
+		ltg_pace_frozen(s, ltg_gen_capacity(g));
 	return st;
 }
 

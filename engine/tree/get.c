@@ -193,6 +193,7 @@ look(Lookup *l, LtgStore *store)
 	l->hint = ltg_hint_for(l->s, ltg_store_id(store), l->key, l->key_len);
 	ltg_view_load(l->s, store, &view);
 	LTG_TRY(look_in_memory(l, &view, ltg_store_id(store)));
+	ltg_note_probe(l->s, store, &view);
 	return look_in_runs(l, &view);
 }
 

@@ -80,6 +80,7 @@ ltg_file_set_obsolete(LtgSession *s, LtgSharedFile *f)
 	f->obsolete_at = f->named_in + 1;
 	f->epoch_stamp = ltg_epoch_stamp(s->shared->epochs);
 	s->shared->n_obsolete++;
+	s->shared->obsolete_bytes += f->bytes;
 }
 
 void
@@ -104,7 +105,10 @@ ltg_file_forget(LtgSession *s, LtgSharedFile *f)
 	sh->n_files--;
 	sh->file_bytes -= f->bytes;
 	if (f->obsolete_at != 0)
+	{
 		sh->n_obsolete--;
+		sh->obsolete_bytes -= f->bytes;
+	}
 	ltg_shfree(s, sh->alloc, f);
 }
 

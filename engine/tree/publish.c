@@ -415,6 +415,7 @@ ltg_count_flush(LtgSession *s, const LtgFlushResult *r)
 
 	add(&c->flushes, 1);
 	add(&c->flush_bytes, r->bytes);
+	add(&c->flush_row_bytes, r->row_bytes);
 	add(&c->flush_versions_in, r->versions_in);
 	add(&c->flush_versions_out, r->versions_out);
 }

@@ -110,6 +110,24 @@ look_for_key(LtgSession *s, const LtgRunRef *ref, const uint8_t *key, uint32_t k
 }
 
 LtgStatus
+ltg_runset_lacks_older(LtgSession *s, const LtgRunSet *rs, uint64_t age, const uint8_t *key,
+					   uint32_t key_len, bool exact, bool *absent)
+{
+	*absent = false;
+	for (uint32_t i = 0; i < rs->level_start[1]; i++)
+	{
+		LtgStatus	st;
+
+		if (rs->run[i].age >= age)
+			continue;
+		st = look_for_key(s, &rs->run[i], key, key_len, exact);
+		if (st != LTG_NOT_FOUND)
+			return st;
+	}
+	return ltg_runset_lacks_key(s, rs, 1, key, key_len, exact, absent);
+}
+
+LtgStatus
 ltg_runset_lacks_key(LtgSession *s, const LtgRunSet *rs, uint32_t level,
 					 const uint8_t *key, uint32_t key_len, bool exact, bool *absent)
 {

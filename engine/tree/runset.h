@@ -33,6 +33,22 @@ typedef struct LtgView
 
 extern void ltg_view_load(LtgSession *s, LtgStore *store, LtgView *view);
 
+/*
+ * Stores that are read while they have many level-0 runs are merged sooner.  One
+ * read in LTG_PROBE_SAMPLE counts for all of them: it writes to a shared line.
+ */
+#define LTG_PROBE_RUNS 4
+#define LTG_PROBE_SAMPLE 64
+
+static inline void
+ltg_note_probe(LtgSession *s, LtgStore *store, const LtgView *view)
+{
+	if (view->runs == NULL || LTG_LIKELY(view->runs->level_start[1] <= LTG_PROBE_RUNS))
+		return;
+	if (++s->probes % LTG_PROBE_SAMPLE == 0)
+		atomic_fetch_add_explicit(&store->probes, LTG_PROBE_SAMPLE, memory_order_relaxed);
+}
+
 static inline uint32_t
 ltg_runset_levels(const LtgRunSet *rs)
 {
@@ -66,5 +82,9 @@ extern uint32_t ltg_runset_first(const LtgRunSet *rs, uint32_t from, uint32_t to
 extern LtgStatus ltg_runset_lacks_key(LtgSession *s, const LtgRunSet *rs, uint32_t level,
 									  const uint8_t *key, uint32_t key_len, bool exact,
 									  bool *absent) LTG_MUST_CHECK;
+/* The same for the runs of level 0 that are older than `age`, and all below. */
+extern LtgStatus ltg_runset_lacks_older(LtgSession *s, const LtgRunSet *rs, uint64_t age,
+										const uint8_t *key, uint32_t key_len, bool exact,
+										bool *absent) LTG_MUST_CHECK;
 
 #endif

@@ -260,6 +260,7 @@ start(LtgScan *scan)
 	if (scan->has_pos && scan->backward)
 		hi = NULL;				/* the position may be included */
 	ltg_view_load(scan->s, scan->store, &view);
+	ltg_note_probe(scan->s, scan->store, &view);
 	ltg_merge_init(m, scan->s, scan->use, scan->backward);
 	LTG_TRY(ltg_merge_add_view(m, scan->store_id, &view, lo, lo_len, hi, hi_len));
 	if (scan->has_pos)

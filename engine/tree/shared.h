@@ -87,7 +87,15 @@ struct LtgStore
 	_Atomic uint64_t rewrite_below; /* ltg_compact_store is to rewrite all files
 								 * numbered below this */
 	LtgRunSet  *_Atomic runs;	/* NULL: none */
-	uint32_t	compacting;		/* a compaction works on it (LTG_LOCK_COMPACT) */
+	_Atomic uint64_t superseded;	/* versions in files that newer ones hide; an
+								 * estimate, since the last merge of level 0 */
+	_Atomic uint64_t probes;	/* reads that had to look at several level-0 runs,
+								 * counted now and then */
+	uint64_t	probes_seen;	/* LTG_LOCK_COMPACT: value of `probes` ... */
+	uint64_t	probes_at;		/* ... at this time, and ... */
+	uint64_t	probe_rate;		/* ... how many there were a second before */
+	_Atomic uint64_t asked_for;	/* until this time only who compacts all of it
+								 * may begin */
 	_Atomic uint64_t stuck_xid;	/* horizon at which some versions under it
 								 * could not be settled */
 	_Atomic uint64_t compact_not_before;	/* time, after a failure */
@@ -99,6 +107,29 @@ struct LtgStore
 	LtgSeq		dropped_at;		/* LSN of the drop */
 	uint64_t	epoch_stamp;
 };
+
+/*
+ * A compaction under way: what it has reserved (C1 of compact.h), and how far it
+ * is.  LTG_LOCK_COMPACT for everything but the atomic counters.
+ */
+#define LTG_JOBS_MAX 32
+
+typedef struct LtgCompactJob
+{
+	uint64_t	store_id;		/* 0: the slot is free */
+	LtgStoreKey key;
+	uint64_t	worker;			/* LtgSession.host_id */
+	uint32_t	reason;			/* LtgCompactReason */
+	uint32_t	first_level, out_level;
+	uint64_t	age_lo, age_hi; /* level-0 inputs; lo > hi: none */
+	LtgBound	min_key, max_key;	/* hull of all inputs */
+	uint32_t	n_in;
+	uint64_t	started_us;
+	uint64_t	bytes_total;	/* of the inputs */
+	_Atomic uint64_t bytes_read, bytes_written;
+	_Atomic uint64_t versions_in, versions_out;
+	_Atomic uint32_t phase;		/* LtgCompactPhase */
+} LtgCompactJob;
 
 /* Immutable list of generations, newest first; [0] is active. */
 typedef struct LtgGenList
@@ -142,7 +173,33 @@ typedef struct LtgCounters
 	_Atomic uint64_t flushes, flush_bytes, flush_versions_in, flush_versions_out;
 	_Atomic uint64_t compactions, compact_bytes_read, compact_bytes_written;
 	_Atomic uint64_t compact_versions_in, compact_versions_out;
+	_Atomic uint64_t flush_row_bytes;
+	_Atomic uint64_t compact_moves, compact_tiers, compact_garbage;
 } LtgCounters;
+
+typedef enum LtgWorkClass		/* by falling priority */
+{
+	LTG_WORK_FLUSH,
+	LTG_WORK_LEVEL0,
+	LTG_WORK_REST,
+	LTG_WORK_CLASSES
+} LtgWorkClass;
+
+typedef struct LtgPace			/* pace.h */
+{
+	_Atomic uint64_t allowed;	/* bytes of arenas writers may fill per second;
+								 * 0: any */
+	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t write_clock_ns;
+	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t limit;	/* bytes/s of background
+														 * work; 0: none */
+	_Atomic uint64_t clock_us[LTG_WORK_CLASSES];
+	_Atomic uint64_t frozen_at; /* time of the last freeze */
+	_Atomic uint64_t write_rate, flush_rate;	/* of arenas, recently, bytes/s */
+	_Atomic uint64_t backlog_rate;
+	_Atomic uint32_t backlog;	/* at the last review */
+	_Atomic uint64_t limit_waits, limit_wait_us;
+	_Atomic uint64_t write_delays, write_delay_us;
+} LtgPace;
 
 struct LtgShared
 {
@@ -177,11 +234,15 @@ struct LtgShared
 	LtgStore   *dropped_stores; /* their tombstones or epochs still matter */
 	uint64_t	next_store_id;
 	uint64_t	next_manifest;
-	uint64_t	n_stores, n_files, file_bytes, n_obsolete;
+	uint64_t	n_stores, n_files, file_bytes, n_obsolete, obsolete_bytes;
 	uint64_t	changes;		/* of what a manifest describes */
 	uint64_t	changes_published;
 	_Atomic uint64_t changed_at_us; /* first one not published, 0 = none */
 	bool		loaded;
+
+	_Alignas(LTG_CACHE_LINE) LtgPace pace;
+
+	_Alignas(LTG_CACHE_LINE) LtgCompactJob job[LTG_JOBS_MAX];
 
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t next_file_id;
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t next_unlogged_seq;

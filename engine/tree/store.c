@@ -259,7 +259,10 @@ ltg_store_link(LtgSession *s, LtgStore *st, uint64_t id, const LtgStoreKey *key,
 	st->key = *key;
 	st->stamp = stamp;
 	st->dropped_at = 0;
-	st->compacting = 0;
+	st->probes_seen = st->probes_at = st->probe_rate = 0;
+	atomic_store_explicit(&st->superseded, 0, memory_order_relaxed);
+	atomic_store_explicit(&st->probes, 0, memory_order_relaxed);
+	atomic_store_explicit(&st->asked_for, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->stuck_xid, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->compact_not_before, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->flags, flags, memory_order_relaxed);
@@ -349,7 +352,7 @@ ltg_store_empty(LtgSession *s, LtgStore *st)
 
 	LTG_ASSERT((neu & mask) == (old & mask) && neu >= sh->next_store_id);
 	sh->next_store_id = neu + 1;
-	st->compacting = 0;			/* whoever compacts the old contents gives up */
+	atomic_store_explicit(&st->superseded, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->id, neu, memory_order_release);
 	ltg_store_drop_runs(s, st);
 	ltg_meta_changed(s);
@@ -576,6 +579,7 @@ fill_info(LtgStore *store, LtgStoreInfo *info)
 	info->stamp = store->stamp;
 	info->flags = atomic_load_explicit(&store->flags, memory_order_acquire);
 	info->next_rowid = ltg_store_next_rowid(store);
+	info->superseded = atomic_load_explicit(&store->superseded, memory_order_relaxed);
 	info->graves_cleared = atomic_load_explicit(&store->graves_cleared, memory_order_acquire);
 	rs = atomic_load_explicit(&store->runs, memory_order_acquire);
 	if (rs == NULL)
