@@ -134,6 +134,7 @@ typedef struct Level0
 	uint32_t	settle;			/* those that could be settled */
 	uint64_t	bytes, raw;
 	uint64_t	entries, pinned;	/* versions; those in runs that can't settle */
+	uint64_t	tombstones;
 	uint64_t	below;			/* bytes of level 1 that overlap */
 	bool		old;
 } Level0;
@@ -152,6 +153,7 @@ look_at_level0(const LtgPicker *p, LtgStore *store, const LtgRunSet *rs, Level0 
 		l->bytes += r->disk_bytes;
 		l->raw += r->raw_bytes;
 		l->entries += r->entries;
+		l->tombstones += r->tombstones;
 		if (r->unsettled > 0 && r->max_xid >= p->horizon)
 			l->pinned += r->unsettled;
 		l->old |= r->min_xid != 0 && r->min_xid + OLD_XIDS < p->horizon;
@@ -214,6 +216,9 @@ has_garbage(const LtgRunSet *rs, LtgStore *store, const Level0 *l, bool quiet)
 	uint64_t	entries = 0;
 	uint64_t	rest;
 
+	/* whatever the samples say: a tombstone hides something */
+	if (hidden < l->tombstones)
+		hidden = l->tombstones;
 	for (uint32_t i = 0; i < rs->n; i++)
 		entries += rs->run[i].entries;
 	rest = entries > hidden ? entries - hidden : 1;

@@ -54,6 +54,7 @@ typedef struct Flush
 	bool		out_of_memory;
 	LtgStoreEdit *edits;
 	LtgRunRef  *refs;
+	uint64_t   *hidden;			/* `superseded` of each edit */
 	uint32_t	n_edits;
 	LtgFlushResult *r;
 } Flush;
@@ -126,7 +127,8 @@ collect_stores(Flush *f)
 	{
 		f->edits = port->alloc(port, f->n_stores * sizeof(*f->edits));
 		f->refs = port->alloc(port, f->n_stores * sizeof(*f->refs));
-		f->out_of_memory = f->edits == NULL || f->refs == NULL;
+		f->hidden = port->alloc(port, f->n_stores * sizeof(*f->hidden));
+		f->out_of_memory = f->edits == NULL || f->refs == NULL || f->hidden == NULL;
 	}
 	if (f->out_of_memory)
 		return ltg_fail(f->s, LTG_NOMEM, "out of memory for a flush of %u stores", f->n_stores);
@@ -256,12 +258,27 @@ flush_store(Flush *f, const FlushStore *fs)
 			.store_id = fs->id, .add = &f->refs[f->n_edits], .n_add = 1
 		};
 		f->n_edits++;
-		atomic_fetch_add_explicit(&store->superseded, f->superseded, memory_order_relaxed);
+		f->hidden[f->n_edits - 1] = f->superseded;
 	}
 	return LTG_OK;
 }
 
 /* ---- the whole generation ---- */
+
+/* Now that the runs are there: a merge takes the counter for what it has seen. */
+static void
+note_superseded(Flush *f)
+{
+	ltg_epoch_enter(f->s);
+	for (uint32_t i = 0; i < f->n_edits; i++)
+	{
+		LtgStore   *store = ltg_store_by_id(f->s, f->edits[i].store_id);
+
+		if (store != NULL)
+			atomic_fetch_add_explicit(&store->superseded, f->hidden[i], memory_order_relaxed);
+	}
+	ltg_epoch_leave(f->s);
+}
 
 static LtgStatus
 flush_generation(Flush *f)
@@ -284,6 +301,7 @@ flush_generation(Flush *f)
 	edit.n_files = file.id == 0 ? 0 : 1;
 	LTG_STOP_POINT(s->port, "flush:before-publish");
 	LTG_TRY(ltg_publish(s, &edit));
+	note_superseded(f);
 	ltg_writeout_keep(&f->out);
 	f->r->bytes = file.bytes;
 	return LTG_OK;
@@ -304,6 +322,8 @@ flush_free(Flush *f)
 		port->free(port, f->edits);
 	if (f->refs != NULL)
 		port->free(port, f->refs);
+	if (f->hidden != NULL)
+		port->free(port, f->hidden);
 }
 
 /* REQUIRES: LTG_LOCK_FLUSH. */

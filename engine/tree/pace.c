@@ -5,9 +5,9 @@
  * The price of writing
  *	 Two things can fall behind.  When arenas run out, writers may fill them as
  *	 fast as flushes empty them, a little slower when none is left.  When a store
- *	 gathers level-0 runs beyond LTG_BACKLOG_SLOW, the allowed rate starts at
- *	 what it was, falls with every flush that finds more of them, and rises again
- *	 with every one that finds fewer.  The lower of the two rates counts.
+ *	 gathers level-0 runs beyond LTG_BACKLOG_SLOW, the allowed rate falls with each
+ *	 of them, to next to nothing at LTG_BACKLOG_MAX.  The lower of the two rates
+ *	 counts.
  */
 #include "tree/pace.h"
 
@@ -17,6 +17,7 @@
 #define DELAY_MAX_US 50000		/* of one write */
 #define ROW_BYTES 96			/* a row's own cost in an arena, about */
 #define RATE_MIN (64 * 1024)	/* bytes per second */
+#define START_MIN (1024 * 1024) /* slowing down starts there, or above */
 
 /* ---- the token bucket ---- */
 
@@ -136,35 +137,43 @@ rate_by_arenas(LtgSession *s)
 	return n < total || total == 2 ? flush : flush - flush / 4;
 }
 
-/* As far as level 0 is concerned. */
+/*
+ * As far as level 0 is concerned: from the rate there was, with the cube of the
+ * distance to where flushing stops.  Merges end in steps, many runs at a time,
+ * so there has to be room for a long one.
+ */
 static uint64_t
-rate_by_backlog(LtgSession *s, bool flushed)
+rate_by_backlog(LtgSession *s)
 {
 	LtgPace    *p = &s->shared->pace;
 	uint32_t	backlog = ltg_backlog(s);
-	uint32_t	before = atomic_exchange_explicit(&p->backlog, backlog, memory_order_relaxed);
-	uint64_t	rate = atomic_load_explicit(&p->backlog_rate, memory_order_relaxed);
+	uint64_t	start = atomic_load_explicit(&p->backlog_rate, memory_order_relaxed);
+	double		left;
 
 	if (backlog < LTG_BACKLOG_SLOW)
-		rate = 0;
-	else if (rate == 0)
-		rate = atomic_load_explicit(&p->write_rate, memory_order_relaxed);
-	else if (backlog > before || (flushed && backlog == before))
-		rate -= rate / 8;
-	else if (backlog < before)
-		rate += rate / 4;
-	if (rate != 0 && rate < RATE_MIN)
-		rate = RATE_MIN;
-	atomic_store_explicit(&p->backlog_rate, rate, memory_order_relaxed);
-	return rate;
+	{
+		atomic_store_explicit(&p->backlog_rate, 0, memory_order_relaxed);
+		return 0;
+	}
+	if (start == 0)
+	{
+		start = atomic_load_explicit(&p->write_rate, memory_order_relaxed);
+		if (start < START_MIN)
+			start = START_MIN;
+		atomic_store_explicit(&p->backlog_rate, start, memory_order_relaxed);
+	}
+	if (backlog >= LTG_BACKLOG_MAX)
+		return RATE_MIN;
+	left = (double) (LTG_BACKLOG_MAX - backlog) / (LTG_BACKLOG_MAX - LTG_BACKLOG_SLOW + 1);
+	return (uint64_t) ((double) start * left * left * left) + 1;
 }
 
 static void
-review(LtgSession *s, bool flushed)
+review(LtgSession *s)
 {
 	LtgPace    *p = &s->shared->pace;
 	uint64_t	a = rate_by_arenas(s);
-	uint64_t	b = rate_by_backlog(s, flushed);
+	uint64_t	b = rate_by_backlog(s);
 
 	if (a == 0 || (b != 0 && b < a))
 		a = b;
@@ -182,7 +191,7 @@ ltg_pace_frozen(LtgSession *s, uint64_t bytes)
 
 	if (last != 0 && now > last)
 		average(&p->write_rate, bytes, now - last);
-	review(s, false);
+	review(s);
 }
 
 void
@@ -191,13 +200,13 @@ ltg_pace_flushed(LtgSession *s, uint64_t bytes, uint64_t duration_us)
 	/* of next to nothing: says nothing about a full one */
 	if (bytes >= s->shared->config.memtable_bytes / 8)
 		average(&s->shared->pace.flush_rate, bytes, duration_us);
-	review(s, true);
+	review(s);
 }
 
 void
 ltg_pace_merged(LtgSession *s)
 {
-	review(s, false);
+	review(s);
 }
 
 bool

@@ -195,8 +195,8 @@ typedef struct LtgPace			/* pace.h */
 	_Atomic uint64_t clock_us[LTG_WORK_CLASSES];
 	_Atomic uint64_t frozen_at; /* time of the last freeze */
 	_Atomic uint64_t write_rate, flush_rate;	/* of arenas, recently, bytes/s */
-	_Atomic uint64_t backlog_rate;
-	_Atomic uint32_t backlog;	/* at the last review */
+	_Atomic uint64_t backlog_rate;	/* when level 0 began to slow writers; 0: it
+									 * doesn't */
 	_Atomic uint64_t limit_waits, limit_wait_us;
 	_Atomic uint64_t write_delays, write_delay_us;
 } LtgPace;
