@@ -58,6 +58,7 @@ typedef struct LtgCompactPlan
 	bool		drop_ended;
 	LtgSeq		graves_cleared;
 	LtgXid		horizon;		/* read before picking */
+	LtgXid		floor;			/* the same, as LtgLive has it */
 	LtgCompactReason reason;
 	uint32_t	out_level;
 	bool		move;			/* inputs need no rewriting, only a new level */
@@ -98,6 +99,8 @@ typedef struct LtgPicker
 {
 	LtgSession *s;
 	LtgXid		horizon;
+	LtgXid		floor;			/* versions from below it that no known snapshot
+								 * needs can go; >= horizon */
 	uint64_t	now;
 	uint64_t	generation;		/* number of the active one */
 	const LtgGenList *gens;

@@ -9,6 +9,7 @@
 #include "tree/compact.h"
 
 #include "storage/file.h"
+#include "tree/gc.h"
 
 #define ASKED_FOR_US 500000		/* others keep off for so long */
 
@@ -330,7 +331,10 @@ pick_all(LtgSession *s, LtgStore *store, LtgCompactPlan *plan)
 static LtgStatus
 pick_any(LtgSession *s, LtgCompactPlan *plan)
 {
-	LtgPicker	p = {.s = s, .horizon = plan->horizon, .now = s->port->now_us(s->port)};
+	LtgPicker	p = {
+		.s = s, .horizon = plan->horizon, .floor = plan->floor,
+		.now = s->port->now_us(s->port)
+	};
 	LtgStatus	st = LTG_OK;
 
 	ltg_compact_score(&p);
@@ -346,10 +350,15 @@ LtgStatus
 ltg_compact_pick(LtgSession *s, LtgStore *store, LtgCompactPlan *plan)
 {
 	LtgPort    *port = s->port;
+	LtgLive		live;
 	LtgStatus	st;
 
 	memset(plan, 0, sizeof(*plan));
-	plan->horizon = port->horizon(port);
+	plan->horizon = plan->floor = port->horizon(port);
+	ltg_live_sample(s, &live);
+	if (live.floor > plan->floor)
+		plan->floor = live.floor;
+	ltg_live_free(s, &live);
 	port->lock(port, LTG_LOCK_COMPACT, LTG_EXCLUSIVE);
 	ltg_epoch_enter(s);
 	st = store != NULL ? pick_all(s, store, plan) : pick_any(s, plan);

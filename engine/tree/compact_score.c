@@ -154,7 +154,7 @@ look_at_level0(const LtgPicker *p, LtgStore *store, const LtgRunSet *rs, Level0 
 		l->raw += r->raw_bytes;
 		l->entries += r->entries;
 		l->tombstones += r->tombstones;
-		if (r->unsettled > 0 && r->max_xid >= p->horizon)
+		if (r->unsettled > 0 && r->max_xid >= p->floor)
 			l->pinned += r->unsettled;
 		l->old |= r->min_xid != 0 && r->min_xid + OLD_XIDS < p->horizon;
 	}
