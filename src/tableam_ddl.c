@@ -363,6 +363,9 @@ copy_versions(Copy *c, const LightningVersions *kv, uint64 rowid)
 			add_pending(c, rowid, &v);
 			continue;
 		}
+		/* nobody has a TID of the copy yet, so that tags may begin anew */
+		if (c->renumber && n == 1)
+			v.tag = 0;
 		/* versions of one key go in separate calls */
 		if (several)
 			copy_flush(c);
