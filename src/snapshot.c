@@ -123,6 +123,7 @@ lightning_snapshot_init(LightningSnapshot *ls, Snapshot snap)
 	ls->pg = snap;
 	ls->context = CurrentMemoryContext;
 	ls->ltg.xmin = lightning_widen_xid(snap->xmin);
+	ls->ltg.xmax = lightning_widen_xid(snap->xmax);
 	ls->ltg.judge = judge_mvcc;
 	ls->ltg.arg = ls;
 }

@@ -61,8 +61,8 @@ typedef struct LtgVersion
 								 * the version is settled */
 
 /*
- * A snapshot.  A COMMITTED version with xid < xmin is visible without asking;
- * everything else that is neither SETTLED nor ABORTED goes to judge(), which
+ * A snapshot.  A COMMITTED version with xid < xmin is visible without asking, and
+ * one with xid >= xmax (0: not known) is not; everything else that is neither SETTLED nor ABORTED goes to judge(), which
  * answers whether the snapshot sees (xid, cid) and, when it learns the final
  * fate of xid, says so in *fate (COMMITTED or ABORTED, else leave untouched)
  * so that the version can be marked.  judge() runs inside an epoch: it must
@@ -73,6 +73,7 @@ typedef struct LtgSnapshot LtgSnapshot;
 struct LtgSnapshot
 {
 	LtgXid		xmin;
+	LtgXid		xmax;
 	bool		(*judge) (LtgSnapshot *snap, LtgXid xid, uint32_t cid,
 						  LtgState *fate);
 	void	   *arg;

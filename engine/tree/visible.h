@@ -19,8 +19,14 @@ ltg_version_seen(LtgSnapshot *snap, const LtgVersion *v, LtgState *fate)
 		return v->state != LTG_ABORTED;
 	if (v->state == LTG_ABORTED)
 		return false;
-	if (v->state == LTG_COMMITTED && v->xid < snap->xmin)
-		return true;
+	if (v->state == LTG_COMMITTED)
+	{
+		if (v->xid < snap->xmin)
+			return true;
+		/* xmax 0 is none */
+		if (v->xid > snap->xmax - 1)
+			return false;
+	}
 	return snap->judge(snap, v->xid, v->cid, fate);
 }
 
