@@ -15,7 +15,7 @@ $node->start;
 $node->safe_psql('postgres', <<SQL);
 CREATE EXTENSION lightning;
 CREATE TABLE t (id int, b text) USING lightning;
-INSERT INTO t SELECT i, 'row ' || i FROM generate_series(1, 3000) i;
+INSERT INTO t SELECT i, 'row ' || md5(i::text) FROM generate_series(1, 3000) i;
 CREATE TABLE other (id int) USING lightning;
 INSERT INTO other SELECT generate_series(1, 1000);
 SELECT lightning_flush();

@@ -280,7 +280,7 @@ lt_options_init(lt_options *o)
 	o->memtable_count = 3;
 	o->cache_bytes = (size_t) 128 << 20;
 	o->metadata_bytes = (size_t) 16 << 20;
-	o->block_size = 16384;
+	o->block_size = 4096;
 	o->compaction_threads = 1;
 	o->compaction_trigger = 4;
 	o->max_txns = 1024;

@@ -92,7 +92,9 @@ typedef struct lt_options
 	uint32_t	memtable_count; /* 2..16 */
 	size_t		cache_bytes;	/* decompressed blocks */
 	size_t		metadata_bytes;
-	uint32_t	block_size;		/* of data blocks before compression */
+	uint32_t	block_size;		/* of data blocks before compression.  The default,
+								 * 4 kB, is for point reads of small values; larger
+								 * blocks compress better and scan faster */
 	uint32_t	max_txns;		/* transactions open at once */
 	uint32_t	max_threads;	/* calls in progress plus open cursors; more wait
 								 * (calls) or are refused (cursors) */

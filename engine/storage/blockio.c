@@ -15,6 +15,7 @@
 #include "base/crc32c.h"
 #include "storage/block.h"
 #include "storage/cache.h"
+#include "storage/columns.h"
 #include "storage/compress.h"
 #include "storage/file.h"
 #include "storage/format.h"
@@ -25,6 +26,8 @@ typedef struct BlockCtx
 	uint8_t    *disk;			/* a block as it is in the file */
 	size_t		disk_cap;
 	LtgDecompressor *d;
+	uint8_t    *packed;			/* a block whose payloads are transposed */
+	size_t		packed_cap;
 	void	   *inner;			/* private memory for inner blocks and filters */
 } BlockCtx;
 
@@ -88,6 +91,8 @@ ltg_blockio_free(LtgSession *s)
 		return;
 	if (c->disk != NULL)
 		s->port->free(s->port, c->disk);
+	if (c->packed != NULL)
+		s->port->free(s->port, c->packed);
 	ltg_private_free(s, &c->inner);
 	ltg_decompressor_free(s, c->d);
 	s->port->free(s->port, c);
@@ -123,47 +128,126 @@ ltg_file_read_exact(LtgSession *s, LtgFileId file, void *buf, size_t len, uint64
 	return LTG_OK;
 }
 
-/* Read the block's bytes into the session's scratch and verify the envelope. */
+/* At least len bytes of scratch memory, whose contents may be lost. */
 static LtgStatus
-read_envelope(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type)
+scratch(LtgSession *s, uint8_t **mem, size_t *cap, size_t len)
+{
+	if (*cap >= len)
+		return LTG_OK;
+	if (*mem != NULL)
+		s->port->free(s->port, *mem);
+	*cap = 0;
+	*mem = s->port->alloc(s->port, len);
+	if (*mem == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for a block of %zu bytes", len);
+	*cap = len;
+	return LTG_OK;
+}
+
+static LtgStatus
+check_length(LtgSession *s, const LtgBlockPtr *at)
+{
+	if (at->disk_len <= LTG_ENV_BYTES || at->disk_len - LTG_ENV_BYTES > LTG_BLOCK_MAX)
+		return ltg_fail_corrupt(s, at->file, at->offset, "impossible block length %u",
+								at->disk_len);
+	return LTG_OK;
+}
+
+/* Verify the envelope of a block that is in memory as it is in the file. */
+static LtgStatus
+check_envelope(LtgSession *s, const uint8_t *disk, const LtgBlockPtr *at, uint8_t type)
 {
 	uint8_t		place[16];
 	uint32_t	crc;
 
-	if (at->disk_len <= LTG_ENV_BYTES || at->disk_len - LTG_ENV_BYTES > LTG_BLOCK_MAX)
-		return ltg_fail_corrupt(s, at->file, at->offset, "impossible block length %u",
-								at->disk_len);
-	if (c->disk_cap < at->disk_len)
-	{
-		if (c->disk != NULL)
-			s->port->free(s->port, c->disk);
-		c->disk_cap = 0;
-		c->disk = s->port->alloc(s->port, at->disk_len);
-		if (c->disk == NULL)
-			return ltg_fail(s, LTG_NOMEM, "out of memory for a block of %u bytes", at->disk_len);
-		c->disk_cap = at->disk_len;
-	}
-	LTG_TRY(ltg_file_read_exact(s, at->file, c->disk, at->disk_len, at->offset));
-
-	if (ltg_load32(c->disk + LTG_ENV_STORED) != at->disk_len - LTG_ENV_BYTES)
+	if (ltg_load32(disk + LTG_ENV_STORED) != at->disk_len - LTG_ENV_BYTES)
 		return ltg_fail_corrupt(s, at->file, at->offset, "block length is %u, expected %u",
-								ltg_load32(c->disk + LTG_ENV_STORED),
+								ltg_load32(disk + LTG_ENV_STORED),
 								at->disk_len - LTG_ENV_BYTES);
 	ltg_store64(place, at->file);
 	ltg_store64(place + 8, at->offset);
 	crc = ltg_crc32c(0, place, sizeof(place));
-	crc = ltg_crc32c(crc, c->disk + LTG_ENV_STORED, at->disk_len - LTG_ENV_STORED);
-	if (crc != ltg_load32(c->disk + LTG_ENV_CRC))
+	crc = ltg_crc32c(crc, disk + LTG_ENV_STORED, at->disk_len - LTG_ENV_STORED);
+	if (crc != ltg_load32(disk + LTG_ENV_CRC))
 		return ltg_fail_corrupt(s, at->file, at->offset, "checksum is %08X, expected %08X",
-								crc, ltg_load32(c->disk + LTG_ENV_CRC));
-	if (c->disk[LTG_ENV_TYPE] != type)
+								crc, ltg_load32(disk + LTG_ENV_CRC));
+	if (disk[LTG_ENV_TYPE] != type)
 		return ltg_fail_corrupt(s, at->file, at->offset, "block type is %u, expected %u",
-								c->disk[LTG_ENV_TYPE], type);
-	if (ltg_load32(c->disk + LTG_ENV_RAW) > LTG_BLOCK_MAX ||
-		ltg_load32(c->disk + LTG_ENV_RAW) == 0 ||
-		ltg_load16(c->disk + LTG_ENV_ZERO) != 0)
+								disk[LTG_ENV_TYPE], type);
+	if (ltg_load32(disk + LTG_ENV_RAW) > LTG_BLOCK_MAX ||
+		ltg_load32(disk + LTG_ENV_RAW) == 0 ||
+		(disk[LTG_ENV_STRIDE] != 0 && type != LTG_BLOCK_DATA) || disk[LTG_ENV_ZERO] != 0)
 		return ltg_fail_corrupt(s, at->file, at->offset, "block header makes no sense");
 	return LTG_OK;
+}
+
+/* Read the block's bytes into the session's scratch and verify the envelope. */
+static LtgStatus
+read_envelope(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type)
+{
+	LTG_TRY(check_length(s, at));
+	LTG_TRY(scratch(s, &c->disk, &c->disk_cap, at->disk_len));
+	LTG_TRY(ltg_file_read_exact(s, at->file, c->disk, at->disk_len, at->offset));
+	return check_envelope(s, c->disk, at, type);
+}
+
+/*
+ * With memory of its own: it is asked for while a block waits in the scratch
+ * for its dictionary.
+ */
+LtgStatus
+ltg_run_dictionary(LtgSession *s, const LtgRunRef *ref, uint8_t **dict, uint32_t *len)
+{
+	LtgBlockPtr at = {.file = ref->file, .offset = ref->dict_offset, .disk_len = ref->dict_disk_len};
+	const uint32_t head = LTG_ENV_BYTES + LTG_DICT_HEAD;
+	uint8_t    *disk;
+	LtgStatus	st;
+
+	*dict = NULL;
+	*len = 0;
+	if (at.disk_len == 0)
+		return LTG_OK;
+	if (at.disk_len <= head || at.disk_len > head + LTG_DICT_MAX)
+		return ltg_fail_corrupt(s, at.file, at.offset, "impossible dictionary length %u", at.disk_len);
+	disk = s->port->alloc(s->port, at.disk_len);
+	if (disk == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for a dictionary of %u bytes", at.disk_len);
+	st = ltg_file_read_exact(s, at.file, disk, at.disk_len, at.offset);
+	if (st == LTG_OK)
+		st = check_envelope(s, disk, &at, LTG_BLOCK_DICTIONARY);
+	if (st == LTG_OK && (disk[LTG_ENV_CODEC] != LTG_STORED_NONE ||
+						 ltg_load32(disk + LTG_ENV_RAW) != at.disk_len - LTG_ENV_BYTES ||
+						 ltg_load64(disk + LTG_ENV_BYTES) != ref->dict_id))
+		st = ltg_fail_corrupt(s, at.file, at.offset, "dictionary is not the run's");
+	if (st != LTG_OK)
+	{
+		s->port->free(s->port, disk);
+		return st;
+	}
+	*len = at.disk_len - head;
+	memmove(disk, disk + head, *len);
+	*dict = disk;
+	return LTG_OK;
+}
+
+/* Make the dictionary of the block's run known to the decompressor. */
+static LtgStatus
+need_dictionary(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at)
+{
+	LtgRunRef	ref = {.file = at->file, .dict_offset = at->dict_offset,
+		.dict_disk_len = at->dict_disk_len, .dict_id = at->dict_id};
+	uint8_t    *dict;
+	uint32_t	len;
+	LtgStatus	st;
+
+	if (at->dict_disk_len == 0)
+		return ltg_fail_corrupt(s, at->file, at->offset, "block needs a dictionary, but its run has none");
+	if (ltg_decompressor_knows(c->d, at->dict_id))
+		return LTG_OK;
+	LTG_TRY(ltg_run_dictionary(s, &ref, &dict, &len));
+	st = ltg_decompressor_learn(s, &c->d, at->dict_id, dict, len);
+	s->port->free(s->port, dict);
+	return st;
 }
 
 /* Decompress what read_envelope left in the scratch to dst (raw length). */
@@ -171,15 +255,27 @@ static LtgStatus
 unpack(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type, uint8_t *dst)
 {
 	uint32_t	raw = ltg_load32(c->disk + LTG_ENV_RAW);
+	uint32_t	stride = c->disk[LTG_ENV_STRIDE] * LTG_STRIDE_UNIT;
+	uint32_t	packed_len = raw + ltg_columns_extra(stride);
+	uint8_t    *to = dst;
 	bool		no_memory;
 
-	if (!ltg_decompress(s, &c->d, c->disk[LTG_ENV_CODEC], c->disk + LTG_ENV_BYTES,
-						at->disk_len - LTG_ENV_BYTES, dst, raw, &no_memory))
+	if (stride != 0)
+	{
+		LTG_TRY(scratch(s, &c->packed, &c->packed_cap, packed_len));
+		to = c->packed;
+	}
+	if (c->disk[LTG_ENV_CODEC] == LTG_STORED_ZSTD_DICT)
+		LTG_TRY(need_dictionary(s, c, at));
+	if (!ltg_decompress(s, &c->d, c->disk[LTG_ENV_CODEC], at->dict_id, c->disk + LTG_ENV_BYTES,
+						at->disk_len - LTG_ENV_BYTES, to, packed_len, &no_memory))
 	{
 		if (no_memory)
 			return ltg_fail(s, LTG_NOMEM, "out of memory for decompression");
 		return ltg_fail_corrupt(s, at->file, at->offset, "block does not decompress");
 	}
+	if (stride != 0 && !ltg_columns_unpack(c->packed, raw, stride, dst))
+		return ltg_fail_corrupt(s, at->file, at->offset, "block contents make no sense");
 	if ((type == LTG_BLOCK_DATA || type == LTG_BLOCK_INNER) && !ltg_block_check(dst, raw, type))
 		return ltg_fail_corrupt(s, at->file, at->offset, "block contents make no sense");
 	return LTG_OK;
@@ -193,6 +289,12 @@ trim_scratch(LtgSession *s, BlockCtx *c)
 		s->port->free(s->port, c->disk);
 		c->disk = NULL;
 		c->disk_cap = 0;
+	}
+	if (c->packed_cap > SCRATCH_KEEP)
+	{
+		s->port->free(s->port, c->packed);
+		c->packed = NULL;
+		c->packed_cap = 0;
 	}
 }
 

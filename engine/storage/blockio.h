@@ -14,7 +14,27 @@ typedef struct LtgBlockPtr
 	LtgFileId	file;
 	uint64_t	offset;
 	uint32_t	disk_len;
+	uint32_t	dict_disk_len;	/* of the run's dictionary, 0: it has none */
+	uint64_t	dict_offset;
+	uint64_t	dict_id;
 } LtgBlockPtr;
+
+/* A block of a run. */
+static inline LtgBlockPtr
+ltg_run_block(const LtgRunRef *ref, uint64_t offset, uint32_t disk_len)
+{
+	return (LtgBlockPtr) {
+		.file = ref->file, .offset = offset, .disk_len = disk_len,
+		.dict_disk_len = ref->dict_disk_len, .dict_offset = ref->dict_offset,
+		.dict_id = ref->dict_id
+	};
+}
+
+static inline LtgBlockPtr
+ltg_run_root(const LtgRunRef *ref)
+{
+	return ltg_run_block(ref, ref->root_offset, ref->root_disk_len);
+}
 
 /*
  * Private memory for blocks that are not in the cache: a chunk that knows its

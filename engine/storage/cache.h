@@ -24,8 +24,9 @@
 #include "base/epoch.h"
 
 /* What a decompressed block may take beyond LtgConfig.block_size and still be
- * cached: the entry that crosses the target size, and the block's tables. */
-#define LTG_FRAME_SLACK 512
+ * cached.  Blocks end before the entry that would make them larger than that;
+ * only a single key or a handful of long separators does. */
+#define LTG_FRAME_SLACK 64
 
 typedef struct LtgCache LtgCache;
 typedef struct LtgFrame LtgFrame;

@@ -3,37 +3,80 @@
  *	  Block compression with lz4 and zstd.
  *
  * All memory comes from the host's port: zstd takes an allocator, lz4 a state.
+ * (Only the training of dictionaries allocates by itself, and gives it back.)
  *
  * The adaptive choice weighs space against the price of every later read from
- * disk.  zstd must save at least an eighth of the block to be worth its slower
- * decompression; lz4, which decompresses several times faster, wins whenever it
- * comes within a tenth of zstd.  Blocks of a run are alike: the more often lz4
- * lost, the more blocks go by before it is tried again.
+ * disk: a method's score is the size that it makes times a weight, and the
+ * smallest score wins.  Blocks of a run are alike, so all methods are tried on
+ * some blocks only, ever more seldom while the same one wins; in between the
+ * winner is used, until it makes of a block something else than of those it was
+ * tried on.  The sums of sizes forget half of what they know each time.
+ *
+ * Weights.  lz4 decompresses several times faster than zstd.  On the last level
+ * zstd must make blocks a tenth smaller than lz4 does; further up, where data
+ * are hot and will be rewritten soon, a third.  Transposing costs a pass over
+ * the block in memory, a dictionary costs memory in every session: each must
+ * earn its own percents.
  */
 #include "storage/compress.h"
 
 #include <lz4.h>
+#include <zdict.h>
 #define ZSTD_STATIC_LINKING_ONLY	/* for ZSTD_customMem */
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#include "base/coding.h"
+#include "storage/columns.h"
 #include "storage/format.h"
+
+#define DICTS 6					/* a session keeps */
+#define REST_MAX 64				/* blocks between two trials */
+
+typedef struct Buffer
+{
+	uint8_t    *mem;
+	uint32_t	cap;
+} Buffer;
 
 struct LtgCompressor
 {
 	ZSTD_CCtx  *zstd;			/* created when first needed */
+	ZSTD_CDict *dict;
 	void	   *lz4_state;
-	uint8_t    *zstd_buf;
-	uint8_t    *lz4_buf;
-	uint32_t	zstd_cap;
-	uint32_t	lz4_cap;
-	uint32_t	lz4_lost;		/* times in a row, adaptive choice */
-	uint32_t	lz4_rest;		/* blocks to go until it is tried again */
+	Buffer		out[LTG_METHODS];
+	Buffer		columns;		/* the transposed block */
+
+	LtgCodecChoice choice;
+	int			level;
+	const uint8_t *weight;		/* of each method */
+	uint64_t	sum[LTG_METHODS];	/* of sizes, of late */
+	LtgMethod	best;
+	uint32_t	won;			/* trials in a row */
+	uint32_t	rest;			/* blocks to go until the next one */
 };
+
+typedef struct KnownDict
+{
+	uint64_t	id;				/* 0: none */
+	uint64_t	used;
+	ZSTD_DDict *dict;
+} KnownDict;
 
 struct LtgDecompressor
 {
 	ZSTD_DCtx  *zstd;
+	uint64_t	clock;
+	KnownDict	known[DICTS];
+};
+
+static const uint8_t weight_last[LTG_METHODS] = {
+	[LTG_METHOD_NONE] = 64, [LTG_METHOD_LZ4] = 68, [LTG_METHOD_ZSTD] = 76,
+	[LTG_METHOD_DICT] = 79, [LTG_METHOD_LZ4_COLUMNS] = 75, [LTG_METHOD_ZSTD_COLUMNS] = 83
+};
+static const uint8_t weight_upper[LTG_METHODS] = {
+	[LTG_METHOD_NONE] = 64, [LTG_METHOD_LZ4] = 68, [LTG_METHOD_ZSTD] = 100,
+	[LTG_METHOD_DICT] = 104, [LTG_METHOD_LZ4_COLUMNS] = 75, [LTG_METHOD_ZSTD_COLUMNS] = 108
 };
 
 static void *
@@ -61,7 +104,7 @@ port_memory(LtgSession *s)
 	return mem;
 }
 
-/* ---- compression ---- */
+/* ---- compressors ---- */
 
 LtgStatus
 ltg_compressor_create(LtgSession *s, LtgCompressor **c)
@@ -70,6 +113,7 @@ ltg_compressor_create(LtgSession *s, LtgCompressor **c)
 	if (*c == NULL)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for a compressor");
 	memset(*c, 0, sizeof(LtgCompressor));
+	(*c)->weight = weight_upper;
 	return LTG_OK;
 }
 
@@ -79,29 +123,66 @@ ltg_compressor_free(LtgSession *s, LtgCompressor *c)
 	if (c == NULL)
 		return;
 	ZSTD_freeCCtx(c->zstd);
+	ZSTD_freeCDict(c->dict);
 	mem_free(s->port, c->lz4_state);
-	mem_free(s->port, c->zstd_buf);
-	mem_free(s->port, c->lz4_buf);
+	for (int m = 0; m < LTG_METHODS; m++)
+		mem_free(s->port, c->out[m].mem);
+	mem_free(s->port, c->columns.mem);
 	s->port->free(s->port, c);
 }
 
-static LtgStatus
-need_buffer(LtgSession *s, uint8_t **buf, uint32_t *cap, uint32_t len)
+void
+ltg_compressor_begin(LtgSession *s, LtgCompressor *c, LtgCodecChoice choice, int level,
+					 bool last_level)
 {
-	if (len <= *cap)
+	(void) s;
+	ZSTD_freeCDict(c->dict);
+	c->dict = NULL;
+	c->choice = choice;
+	c->level = level < ZSTD_minCLevel() ? ZSTD_minCLevel() :
+		level > ZSTD_maxCLevel() ? ZSTD_maxCLevel() : level;
+	c->weight = last_level || choice == LTG_CODEC_ZSTD ? weight_last : weight_upper;
+	memset(c->sum, 0, sizeof(c->sum));
+	c->best = LTG_METHOD_NONE;
+	c->won = c->rest = 0;
+}
+
+LtgStatus
+ltg_compressor_set_dictionary(LtgSession *s, LtgCompressor *c, const uint8_t *dict,
+							  uint32_t len, uint32_t block_size)
+{
+	ZSTD_freeCDict(c->dict);
+	c->dict = NULL;
+	c->rest = c->won = 0;
+	memset(c->sum, 0, sizeof(c->sum));
+	if (dict == NULL)
 		return LTG_OK;
-	mem_free(s->port, *buf);
-	*cap = 0;
-	*buf = s->port->alloc(s->port, len);
-	if (*buf == NULL)
-		return ltg_fail(s, LTG_NOMEM, "out of memory for a compression buffer of %u bytes", len);
-	*cap = len;
+	c->dict = ZSTD_createCDict_advanced(dict, len, ZSTD_dlm_byCopy, ZSTD_dct_fullDict,
+										ZSTD_getCParams(c->level, block_size, len),
+										port_memory(s));
+	if (c->dict == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for a dictionary");
 	return LTG_OK;
 }
 
-/* *size is 0 when the result would not be smaller than the input. */
 static LtgStatus
-try_lz4(LtgSession *s, LtgCompressor *c, const uint8_t *src, uint32_t len, uint32_t *size)
+need_buffer(LtgSession *s, Buffer *b, uint32_t len)
+{
+	if (len <= b->cap)
+		return LTG_OK;
+	mem_free(s->port, b->mem);
+	b->cap = 0;
+	b->mem = s->port->alloc(s->port, len);
+	if (b->mem == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for a compression buffer of %u bytes", len);
+	b->cap = len;
+	return LTG_OK;
+}
+
+/* *size is 0 when the result would not be smaller than `most`. */
+static LtgStatus
+try_lz4(LtgSession *s, LtgCompressor *c, Buffer *out, const uint8_t *src, uint32_t len,
+		uint32_t most, uint32_t *size)
 {
 	int			r;
 
@@ -111,16 +192,16 @@ try_lz4(LtgSession *s, LtgCompressor *c, const uint8_t *src, uint32_t len, uint3
 		if (c->lz4_state == NULL)
 			return ltg_fail(s, LTG_NOMEM, "out of memory for lz4");
 	}
-	LTG_TRY(need_buffer(s, &c->lz4_buf, &c->lz4_cap, len));
-	r = LZ4_compress_fast_extState(c->lz4_state, (const char *) src, (char *) c->lz4_buf,
-								   (int) len, (int) len - 1, 1);
+	LTG_TRY(need_buffer(s, out, most));
+	r = LZ4_compress_fast_extState(c->lz4_state, (const char *) src, (char *) out->mem,
+								   (int) len, (int) most - 1, 1);
 	*size = r > 0 ? (uint32_t) r : 0;
 	return LTG_OK;
 }
 
 static LtgStatus
-try_zstd(LtgSession *s, LtgCompressor *c, int level, const uint8_t *src, uint32_t len,
-		 uint32_t *size)
+try_zstd(LtgSession *s, LtgCompressor *c, Buffer *out, const ZSTD_CDict *dict,
+		 const uint8_t *src, uint32_t len, uint32_t most, uint32_t *size)
 {
 	size_t		r;
 
@@ -130,76 +211,300 @@ try_zstd(LtgSession *s, LtgCompressor *c, int level, const uint8_t *src, uint32_
 		if (c->zstd == NULL)
 			return ltg_fail(s, LTG_NOMEM, "out of memory for zstd");
 	}
-	LTG_TRY(need_buffer(s, &c->zstd_buf, &c->zstd_cap, len));
-	if (level < ZSTD_minCLevel())
-		level = ZSTD_minCLevel();
-	if (level > ZSTD_maxCLevel())
-		level = ZSTD_maxCLevel();
-	r = ZSTD_compressCCtx(c->zstd, c->zstd_buf, len - 1, src, len, level);
+	LTG_TRY(need_buffer(s, out, most));
+	r = dict != NULL ? ZSTD_compress_usingCDict(c->zstd, out->mem, most - 1, src, len, dict) :
+		ZSTD_compressCCtx(c->zstd, out->mem, most - 1, src, len, c->level);
 	if (ZSTD_isError(r) && ZSTD_getErrorCode(r) == ZSTD_error_memory_allocation)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for zstd");
 	*size = ZSTD_isError(r) ? 0 : (uint32_t) r;
 	return LTG_OK;
 }
 
-#define LZ4_REST_MAX 16
+/* ---- methods ---- */
 
-/* Both codecs; leaves the size of the one to be used, 0 for the other. */
-static LtgStatus
-try_adaptive(LtgSession *s, LtgCompressor *c, int level, const uint8_t *src, uint32_t len,
-			 uint32_t *lz4, uint32_t *zstd)
+static bool
+transposes(LtgMethod m)
 {
-	bool		resting = c->lz4_rest > 0;
+	return m == LTG_METHOD_LZ4_COLUMNS || m == LTG_METHOD_ZSTD_COLUMNS;
+}
 
-	if (resting)
-		c->lz4_rest--;
-	else
-		LTG_TRY(try_lz4(s, c, src, len, lz4));
-	LTG_TRY(try_zstd(s, c, level, src, len, zstd));
-	if (*zstd > len - len / 8)
-		*zstd = 0;
-	if (*zstd != 0 && *lz4 != 0 && *lz4 <= *zstd + *zstd / 10)
+static bool
+allowed(const LtgCompressor *c, LtgMethod m)
+{
+	bool		lz4 = m == LTG_METHOD_LZ4 || m == LTG_METHOD_LZ4_COLUMNS;
+
+	if (m == LTG_METHOD_NONE)
+		return true;
+	if (m == LTG_METHOD_DICT && c->dict == NULL)
+		return false;
+	return c->choice == LTG_CODEC_ADAPTIVE || c->choice == (lz4 ? LTG_CODEC_LZ4 : LTG_CODEC_ZSTD);
+}
+
+/* A block on its way through the methods. */
+typedef struct Job
+{
+	const uint8_t *block;
+	uint32_t	len;
+	uint32_t	stride;			/* 0: can't be transposed */
+	bool		transposed;		/* c->columns has it */
+} Job;
+
+static Job
+job_for(const uint8_t *block, uint32_t len, uint8_t type)
+{
+	Job			j = {block, len, type == LTG_BLOCK_DATA ? ltg_columns_stride(block, len) : 0, false};
+
+	return j;
+}
+
+/* The size that the method makes, 0: it can't be used or saves nothing. */
+static LtgStatus
+apply(LtgSession *s, LtgCompressor *c, Job *j, LtgMethod m, uint32_t *size)
+{
+	const uint8_t *src = j->block;
+	uint32_t	len = j->len;
+
+	*size = 0;
+	if (m == LTG_METHOD_NONE)
+		*size = len;
+	if (m == LTG_METHOD_NONE || len < 2 || (transposes(m) && j->stride == 0))
+		return LTG_OK;
+	if (transposes(m))
 	{
-		*zstd = 0;
-		c->lz4_lost = 0;
+		len += ltg_columns_extra(j->stride);
+		if (!j->transposed)
+		{
+			LTG_TRY(need_buffer(s, &c->columns, len));
+			ltg_columns_pack(j->block, j->len, j->stride, c->columns.mem);
+			j->transposed = true;
+		}
+		src = c->columns.mem;
+	}
+	if (m == LTG_METHOD_LZ4 || m == LTG_METHOD_LZ4_COLUMNS)
+		return try_lz4(s, c, &c->out[m], src, len, j->len, size);
+	return try_zstd(s, c, &c->out[m], m == LTG_METHOD_DICT ? c->dict : NULL, src, len, j->len, size);
+}
+
+/* Sizes by all methods that are allowed; returns the best one for this block. */
+static LtgStatus
+try_all(LtgSession *s, LtgCompressor *c, Job *j, uint32_t size[LTG_METHODS], LtgMethod *best)
+{
+	*best = LTG_METHOD_NONE;
+	for (int m = 0; m < LTG_METHODS; m++)
+	{
+		size[m] = 0;
+		if (allowed(c, (LtgMethod) m))
+			LTG_TRY(apply(s, c, j, (LtgMethod) m, &size[m]));
+		if (size[m] != 0 && (uint64_t) size[m] * c->weight[m] <
+			(uint64_t) size[*best] * c->weight[*best])
+			*best = (LtgMethod) m;
+	}
+	return LTG_OK;
+}
+
+/* Take a trial's sizes into account. */
+static void
+remember(LtgCompressor *c, const uint32_t size[LTG_METHODS], uint32_t len)
+{
+	LtgMethod	best = LTG_METHOD_NONE;
+
+	for (int m = 0; m < LTG_METHODS; m++)
+	{
+		c->sum[m] = c->sum[m] / 2 + (size[m] != 0 ? size[m] : len);
+		if (allowed(c, (LtgMethod) m) &&
+			c->sum[m] * c->weight[m] < c->sum[best] * c->weight[best])
+			best = (LtgMethod) m;
+	}
+	c->won = best == c->best ? c->won + 1 : 0;
+	c->best = best;
+	c->rest = c->won < 6 ? c->won * c->won : REST_MAX;
+}
+
+LtgStatus
+ltg_compressor_try(LtgSession *s, LtgCompressor *c, const uint8_t *block, uint32_t len)
+{
+	Job			j = job_for(block, len, LTG_BLOCK_DATA);
+	uint32_t	size[LTG_METHODS];
+	LtgMethod	best;
+
+	LTG_TRY(try_all(s, c, &j, size, &best));
+	remember(c, size, len);
+	return LTG_OK;
+}
+
+LtgMethod
+ltg_compressor_best(const LtgCompressor *c, uint64_t sizes[LTG_METHODS])
+{
+	for (int m = 0; sizes != NULL && m < LTG_METHODS; m++)
+		sizes[m] = allowed(c, (LtgMethod) m) ? c->sum[m] : UINT64_MAX;
+	return c->best;
+}
+
+/* Far from what the method made of the blocks it was tried on: data change. */
+static bool
+surprising(const LtgCompressor *c, LtgMethod m, uint32_t size, uint32_t len)
+{
+	uint64_t	expected = c->sum[LTG_METHOD_NONE] == 0 ? len :
+		c->sum[m] * len / c->sum[LTG_METHOD_NONE];
+
+	return size > expected + expected / 4 || size + size / 4 < expected;
+}
+
+/* What a data block is stored as. */
+static LtgStatus
+choose(LtgSession *s, LtgCompressor *c, Job *j, LtgMethod *m, uint32_t *size)
+{
+	uint32_t	sizes[LTG_METHODS];
+
+	if (c->rest == 0)
+	{
+		LTG_TRY(try_all(s, c, j, sizes, m));
+		remember(c, sizes, j->len);
+		*size = sizes[*m];
 		return LTG_OK;
 	}
-	*lz4 = 0;
-	if (!resting)
+	c->rest--;
+	*m = c->best;
+	if (transposes(*m) && j->stride == 0)
+		*m = *m == LTG_METHOD_LZ4_COLUMNS ? LTG_METHOD_LZ4 : LTG_METHOD_ZSTD;
+	LTG_TRY(apply(s, c, j, *m, size));
+	if (surprising(c, *m, *size != 0 ? *size : j->len, j->len))
+		c->rest = 0;
+	if (*size == 0 || (uint64_t) *size * c->weight[LTG_METHOD_LZ4] >
+		(uint64_t) j->len * c->weight[LTG_METHOD_NONE])
 	{
-		c->lz4_lost++;
-		c->lz4_rest = c->lz4_lost < LZ4_REST_MAX ? c->lz4_lost - 1 : LZ4_REST_MAX;
+		*m = LTG_METHOD_NONE;
+		*size = j->len;
 	}
 	return LTG_OK;
 }
 
 LtgStatus
-ltg_compress(LtgSession *s, LtgCompressor *c, LtgCodecChoice choice, int level,
-			 const uint8_t *src, uint32_t len, const uint8_t **out, uint32_t *out_len,
-			 uint8_t *codec)
+ltg_compress(LtgSession *s, LtgCompressor *c, uint8_t type, const uint8_t *block, uint32_t len,
+			 LtgPacked *out)
 {
-	uint32_t	lz4 = 0;
-	uint32_t	zstd = 0;
+	static const uint8_t codec[LTG_METHODS] = {
+		[LTG_METHOD_NONE] = LTG_STORED_NONE, [LTG_METHOD_LZ4] = LTG_STORED_LZ4,
+		[LTG_METHOD_ZSTD] = LTG_STORED_ZSTD, [LTG_METHOD_DICT] = LTG_STORED_ZSTD_DICT,
+		[LTG_METHOD_LZ4_COLUMNS] = LTG_STORED_LZ4, [LTG_METHOD_ZSTD_COLUMNS] = LTG_STORED_ZSTD
+	};
+	Job			j = job_for(block, len, type);
+	LtgMethod	m = LTG_METHOD_NONE;
+	uint32_t	size = len;
 
 	LTG_ASSERT(len > 0 && len <= LTG_BLOCK_MAX);
-	if (choice == LTG_CODEC_LZ4)
-		LTG_TRY(try_lz4(s, c, src, len, &lz4));
-	else if (choice == LTG_CODEC_ZSTD)
-		LTG_TRY(try_zstd(s, c, level, src, len, &zstd));
-	else if (choice == LTG_CODEC_ADAPTIVE)
-		LTG_TRY(try_adaptive(s, c, level, src, len, &lz4, &zstd));
-
-	*out = lz4 != 0 ? c->lz4_buf : zstd != 0 ? c->zstd_buf : src;
-	*out_len = lz4 != 0 ? lz4 : zstd != 0 ? zstd : len;
-	*codec = lz4 != 0 ? LTG_STORED_LZ4 : zstd != 0 ? LTG_STORED_ZSTD : LTG_STORED_NONE;
+	if (type == LTG_BLOCK_DATA && c->choice != LTG_CODEC_NONE)
+		LTG_TRY(choose(s, c, &j, &m, &size));
+	else if (type == LTG_BLOCK_INNER && c->choice != LTG_CODEC_NONE)
+	{
+		/* few, and on everybody's way */
+		LTG_TRY(apply(s, c, &j, LTG_METHOD_LZ4, &size));
+		m = size != 0 && size < len - len / 8 ? LTG_METHOD_LZ4 : LTG_METHOD_NONE;
+	}
+	out->codec = codec[m];
+	out->stride = transposes(m) ? (uint8_t) (j.stride / LTG_STRIDE_UNIT) : 0;
+	out->data = m == LTG_METHOD_NONE ? block : c->out[m].mem;
+	out->len = m == LTG_METHOD_NONE ? len : size;
 	return LTG_OK;
+}
+
+/* ---- dictionaries ---- */
+
+void
+ltg_dictionary_train(const uint8_t *samples, size_t len, size_t sample_bytes, uint8_t *dict,
+					 uint32_t cap, uint32_t *dict_len)
+{
+	size_t		sizes[LTG_TRAIN_MAX];
+	unsigned	n = 0;
+	size_t		r;
+
+	*dict_len = 0;
+	while (n < LTG_TRAIN_MAX && (n + 1) * sample_bytes <= len)
+		sizes[n++] = sample_bytes;
+	r = ZDICT_trainFromBuffer(dict, cap, samples, sizes, n);
+	if (!ZDICT_isError(r))
+		*dict_len = (uint32_t) r;
 }
 
 /* ---- decompression ---- */
 
+static bool
+need_decompressor(LtgSession *s, LtgDecompressor **d)
+{
+	if (*d != NULL)
+		return true;
+	*d = s->port->alloc(s->port, sizeof(LtgDecompressor));
+	if (*d != NULL)
+	{
+		memset(*d, 0, sizeof(LtgDecompressor));
+		(*d)->zstd = ZSTD_createDCtx_advanced(port_memory(s));
+	}
+	if (*d == NULL || (*d)->zstd == NULL)
+	{
+		mem_free(s->port, *d);
+		*d = NULL;
+		return false;
+	}
+	return true;
+}
+
+static const KnownDict *
+known_dict(const LtgDecompressor *d, uint64_t id)
+{
+	for (int i = 0; d != NULL && i < DICTS; i++)
+		if (d->known[i].id == id && id != 0)
+			return &d->known[i];
+	return NULL;
+}
+
 bool
-ltg_decompress(LtgSession *s, LtgDecompressor **d, uint8_t codec, const uint8_t *src,
-			   uint32_t len, uint8_t *dst, uint32_t raw_len, bool *no_memory)
+ltg_decompressor_knows(const LtgDecompressor *d, uint64_t dict_id)
+{
+	return known_dict(d, dict_id) != NULL;
+}
+
+LtgStatus
+ltg_decompressor_learn(LtgSession *s, LtgDecompressor **d, uint64_t dict_id,
+					   const uint8_t *dict, uint32_t len)
+{
+	KnownDict  *k;
+	ZSTD_DDict *neu;
+
+	LTG_ASSERT(dict_id != 0);
+	neu = need_decompressor(s, d) ?
+		ZSTD_createDDict_advanced(dict, len, ZSTD_dlm_byCopy, ZSTD_dct_fullDict, port_memory(s)) : NULL;
+	if (neu == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for a dictionary");
+	k = &(*d)->known[0];
+	for (int i = 1; i < DICTS; i++)
+		if ((*d)->known[i].used < k->used)
+			k = &(*d)->known[i];
+	ZSTD_freeDDict(k->dict);
+	*k = (KnownDict) {dict_id, ++(*d)->clock, neu};
+	return LTG_OK;
+}
+
+static bool
+decompress_zstd(LtgDecompressor *d, uint8_t codec, uint64_t dict_id, const uint8_t *src,
+				uint32_t len, uint8_t *dst, uint32_t raw_len)
+{
+	if (codec == LTG_STORED_ZSTD_DICT)
+	{
+		for (int i = 0; i < DICTS; i++)
+			if (d->known[i].id == dict_id && dict_id != 0)
+			{
+				d->known[i].used = ++d->clock;
+				return ZSTD_decompress_usingDDict(d->zstd, dst, raw_len, src, len,
+												  d->known[i].dict) == raw_len;
+			}
+		return false;
+	}
+	return ZSTD_decompressDCtx(d->zstd, dst, raw_len, src, len) == raw_len;
+}
+
+bool
+ltg_decompress(LtgSession *s, LtgDecompressor **d, uint8_t codec, uint64_t dict_id,
+			   const uint8_t *src, uint32_t len, uint8_t *dst, uint32_t raw_len, bool *no_memory)
 {
 	*no_memory = false;
 	switch (codec)
@@ -215,25 +520,16 @@ ltg_decompress(LtgSession *s, LtgDecompressor **d, uint8_t codec, const uint8_t 
 			return LZ4_decompress_safe((const char *) src, (char *) dst,
 									   (int) len, (int) raw_len) == (int) raw_len;
 		case LTG_STORED_ZSTD:
-			break;
+		case LTG_STORED_ZSTD_DICT:
+			if (!need_decompressor(s, d))
+			{
+				*no_memory = true;
+				return false;
+			}
+			return decompress_zstd(*d, codec, dict_id, src, len, dst, raw_len);
 		default:
 			return false;
 	}
-
-	if (*d == NULL)
-	{
-		*d = s->port->alloc(s->port, sizeof(LtgDecompressor));
-		if (*d != NULL)
-			(*d)->zstd = ZSTD_createDCtx_advanced(port_memory(s));
-		if (*d == NULL || (*d)->zstd == NULL)
-		{
-			mem_free(s->port, *d);
-			*d = NULL;
-			*no_memory = true;
-			return false;
-		}
-	}
-	return ZSTD_decompressDCtx((*d)->zstd, dst, raw_len, src, len) == raw_len;
 }
 
 void
@@ -241,6 +537,8 @@ ltg_decompressor_free(LtgSession *s, LtgDecompressor *d)
 {
 	if (d == NULL)
 		return;
+	for (int i = 0; i < DICTS; i++)
+		ZSTD_freeDDict(d->known[i].dict);
 	ZSTD_freeDCtx(d->zstd);
 	s->port->free(s->port, d);
 }

@@ -5,13 +5,14 @@
  *
  * Versions
  *	 1	the first
+ *	 2	transposed payloads (envelope), dictionaries (envelope, directory)
  */
 #ifndef LTG_FORMAT_H
 #define LTG_FORMAT_H
 
 #include "base/common.h"
 
-#define LTG_FORMAT_VERSION 1
+#define LTG_FORMAT_VERSION 2
 
 /* ---- envelope: in front of every block ----
  *
@@ -21,24 +22,31 @@
  *	 8	4	raw bytes after decompression
  *	12	1	codec
  *	13	1	block type
- *	14	2	zero
+ *	14	1	0, or: the payloads are transposed, and this many times 8 bytes apart
+ *	15	1	zero
  */
 #define LTG_ENV_CRC 0
 #define LTG_ENV_STORED 4
 #define LTG_ENV_RAW 8
 #define LTG_ENV_CODEC 12
 #define LTG_ENV_TYPE 13
-#define LTG_ENV_ZERO 14
+#define LTG_ENV_STRIDE 14
+#define LTG_ENV_ZERO 15
 #define LTG_ENV_BYTES 16
 
 #define LTG_STORED_NONE 0		/* codec byte */
 #define LTG_STORED_LZ4 1
 #define LTG_STORED_ZSTD 2
+#define LTG_STORED_ZSTD_DICT 3	/* with the run's dictionary */
 
 #define LTG_BLOCK_DATA 1		/* block type */
 #define LTG_BLOCK_INNER 2
 #define LTG_BLOCK_FILTER 3
 #define LTG_BLOCK_DIRECTORY 4
+#define LTG_BLOCK_DICTIONARY 5	/* its number (8 bytes), then what zstd takes */
+
+#define LTG_DICT_HEAD 8
+#define LTG_DICT_MAX (64 * 1024)
 
 /* Longest raw block: one key with very many versions. */
 #define LTG_BLOCK_MAX 0x60000000u

@@ -66,14 +66,18 @@ typedef struct LtgRunRef
 	LtgSeq		min_seq, max_seq;	/* of the versions added with a seq */
 	LtgXid		min_xid, max_xid;
 	LtgBound	min_key, max_key;
+	uint64_t	dict_offset;	/* of the dictionary block */
+	uint32_t	dict_disk_len;	/* 0: no dictionary */
+	uint64_t	dict_id;		/* runs with copies of one dictionary share it */
 } LtgRunRef;
 
 /* Portable encoding of a reference, for directories and manifests.  Encode
  * returns the length; decode is false when the bytes make no sense. */
-#define LTG_RUN_REF_MAX 256
+#define LTG_RUN_REF_MAX 288
 struct LtgReader;				/* base/coding.h */
 extern uint32_t ltg_run_ref_encode(uint8_t *buf, const LtgRunRef *ref);
-extern bool ltg_run_ref_decode(struct LtgReader *r, LtgRunRef *ref);
+/* version: of the file or manifest that it stands in. */
+extern bool ltg_run_ref_decode(struct LtgReader *r, uint64_t version, LtgRunRef *ref);
 
 /* How a run's blocks are compressed. */
 typedef enum LtgCodecChoice
@@ -92,6 +96,14 @@ typedef struct LtgRunOptions
 	uint32_t	filter_bits_per_key;	/* 0: no filters */
 	uint64_t	expected_keys;	/* of the next run, 0: not known; a hint for the
 								 * memory of very large filters */
+	bool		last_level;		/* will be read and rewritten seldom: size counts
+								 * more; dictionaries only here */
+	uint32_t	sample_bytes;	/* raw bytes that decide how a run of the last level
+								 * is compressed, 0: the default */
+	/* A dictionary to begin with, from a run of the same store; NULL: none. */
+	const uint8_t *dict;
+	uint32_t	dict_len;
+	uint64_t	dict_id;
 } LtgRunOptions;
 
 /* ---- writer: one per file ---- */
@@ -110,13 +122,17 @@ extern LtgStatus ltg_writer_add(LtgFileWriter *w, const uint8_t *key, uint32_t k
 /* Ends the run; *ref is filled except level and age.  A run without entries
  * gives ref->entries == 0 and leaves no trace in the file. */
 extern LtgStatus ltg_writer_end_run(LtgFileWriter *w, LtgRunRef *ref) LTG_MUST_CHECK;
-extern uint64_t ltg_writer_bytes(const LtgFileWriter *w);	/* so far */
+extern uint64_t ltg_writer_bytes(const LtgFileWriter *w);	/* so far, about */
 /* Directory, trailer, sync, close, rename to "<id>.run", sync directory. */
 extern LtgStatus ltg_writer_finish(LtgFileWriter *w, uint64_t *file_bytes) LTG_MUST_CHECK;
 /* Close and remove the temporary file (the file itself when finish failed after
  * the rename); frees w. */
 extern void ltg_writer_abort(LtgFileWriter *w);
 extern void ltg_writer_free(LtgFileWriter *w);	/* after a successful finish */
+
+/* A copy of a run's dictionary, from port->alloc; *dict is NULL if it has none. */
+extern LtgStatus ltg_run_dictionary(LtgSession *s, const LtgRunRef *ref, uint8_t **dict,
+									uint32_t *len) LTG_MUST_CHECK;
 
 /* ---- whole-file facts ---- */
 typedef LtgStatus (*LtgDirEntryFn) (void *arg, const void *store_key,

@@ -153,7 +153,7 @@ check_tree(Check *c, const LtgBlockPtr *at, uint32_t lv, Bound lo, Bound hi)
 
 	for (i = 0; i <= ltg_block_n(b); i++)
 	{
-		LtgBlockPtr child = {.file = at->file};
+		LtgBlockPtr child = ltg_run_block(c->ref, 0, 0);
 		Bound		child_lo = lo;
 		Bound		child_hi = hi;
 
@@ -180,7 +180,8 @@ read_filter(Check *c)
 {
 	const LtgRunRef *ref = c->ref;
 	uint32_t	block_bytes = ref->filter_block_lines * LTG_FILTER_LINE;
-	LtgBlockPtr at = {ref->file, ref->filter_offset, LTG_ENV_BYTES + block_bytes};
+	LtgBlockPtr at = {.file = ref->file, .offset = ref->filter_offset,
+		.disk_len = LTG_ENV_BYTES + block_bytes};
 	const uint8_t *data;
 	uint32_t	len;
 	uint32_t	i;
@@ -201,6 +202,22 @@ read_filter(Check *c)
 		c->seen.raw_bytes += len;
 		c->seen.disk_bytes += at.disk_len;
 	}
+	return LTG_OK;
+}
+
+/* The dictionary is sound even if no block uses it. */
+static LtgStatus
+check_dictionary(Check *c)
+{
+	uint8_t    *dict;
+	uint32_t	len;
+
+	LTG_TRY(ltg_run_dictionary(c->s, c->ref, &dict, &len));
+	if (dict == NULL)
+		return LTG_OK;
+	c->s->port->free(c->s->port, dict);
+	c->seen.raw_bytes += LTG_DICT_HEAD + len;
+	c->seen.disk_bytes += c->ref->dict_disk_len;
 	return LTG_OK;
 }
 
@@ -238,7 +255,7 @@ ltg_run_check(LtgSession *s, const LtgRunRef *ref)
 {
 	Check		c = {.s = s, .ref = ref};
 	Bound		none = {NULL, 0, true};
-	LtgBlockPtr at = {ref->file, ref->root_offset, ref->root_disk_len};
+	LtgBlockPtr at = ltg_run_root(ref);
 	LtgStatus	st;
 	uint32_t	i;
 
@@ -248,6 +265,8 @@ ltg_run_check(LtgSession *s, const LtgRunRef *ref)
 	if (c.keys == NULL)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for checking a run");
 	st = read_filter(&c);
+	if (st == LTG_OK)
+		st = check_dictionary(&c);
 	if (st == LTG_OK)
 		st = check_tree(&c, &at, ref->height, none, none);
 	if (st == LTG_OK)

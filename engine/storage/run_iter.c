@@ -20,8 +20,6 @@
 #include "storage/blockio.h"
 #include "storage/format.h"
 
-#define PREFETCH_ROWS 4			/* payloads fetched ahead of the current row */
-
 typedef struct PathStep
 {
 	const uint8_t *data;
@@ -90,7 +88,7 @@ load_step(LtgRunIter *it, uint32_t lv, const LtgBlockPtr *at)
 static LtgStatus
 load_root(LtgRunIter *it)
 {
-	LtgBlockPtr at = {it->ref.file, it->ref.root_offset, it->ref.root_disk_len};
+	LtgBlockPtr at = ltg_run_root(&it->ref);
 
 	it->n = 0;
 	it->have_key = false;
@@ -101,7 +99,7 @@ load_root(LtgRunIter *it)
 static LtgStatus
 load_child(LtgRunIter *it, uint32_t lv)
 {
-	LtgBlockPtr at = {.file = it->ref.file};
+	LtgBlockPtr at = ltg_run_block(&it->ref, 0, 0);
 
 	ltg_inner_child(it->path[lv].data, it->path[lv].at, &at.offset, &at.disk_len);
 	return load_step(it, lv - 1, &at);
@@ -251,8 +249,6 @@ ltg_run_iter_seek_ge(LtgRunIter *it, const uint8_t *key, uint32_t key_len)
 	i = ltg_block_lower_bound(it->path[0].data, key, key_len, &equal);
 	if (i == ltg_block_n(it->path[0].data))
 		return ltg_run_iter_next_block(it);
-	for (uint32_t k = 0; k < PREFETCH_ROWS; k++)
-		ltg_block_prefetch_payload(it->path[0].data, i + k);
 	return stand_first(it, i);
 }
 
@@ -278,10 +274,7 @@ ltg_run_iter_next_key(LtgRunIter *it)
 {
 	LTG_ASSERT(it->n > 0);
 	if (it->end < it->n)
-	{
-		ltg_block_prefetch_payload(it->path[0].data, it->end + PREFETCH_ROWS);
 		return stand_first(it, it->end);
-	}
 	return ltg_run_iter_next_block(it);
 }
 

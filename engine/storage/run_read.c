@@ -19,13 +19,12 @@ static LtgStatus
 probe_filter(LtgSession *s, const LtgRunRef *ref, uint64_t hash, bool *pass)
 {
 	LtgFilterShape f = {ref->filter_blocks, ref->filter_block_lines};
-	LtgBlockPtr at;
+	LtgBlockPtr at = {.file = ref->file};
 	const uint8_t *data;
 	uint32_t	len;
 	uint32_t	line;
 	void	  **owned;
 
-	at.file = ref->file;
 	at.disk_len = LTG_ENV_BYTES + f.lines * LTG_FILTER_LINE;
 	at.offset = ref->filter_offset + (uint64_t) ltg_filter_place(&f, hash, &line) * at.disk_len;
 	LTG_TRY(ltg_inner_scratch(s, &owned));
@@ -41,7 +40,7 @@ probe_filter(LtgSession *s, const LtgRunRef *ref, uint64_t hash, bool *pass)
 static LtgStatus
 descend(LtgSession *s, const LtgRunRef *ref, const uint8_t *key, uint32_t key_len, LtgPoint *p)
 {
-	LtgBlockPtr at = {ref->file, ref->root_offset, ref->root_disk_len};
+	LtgBlockPtr at = ltg_run_root(ref);
 	const uint8_t *data;
 	uint32_t	len;
 	uint32_t	lv;
@@ -102,7 +101,7 @@ LtgStatus
 ltg_run_get_block(LtgSession *s, const LtgRunRef *ref, uint64_t offset, uint32_t disk_len,
 				  const uint8_t *key, uint32_t key_len, LtgPoint *p, LtgVersion *v)
 {
-	LtgBlockPtr at = {ref->file, offset, disk_len};
+	LtgBlockPtr at = ltg_run_block(ref, offset, disk_len);
 
 	p->block = NULL;
 	LTG_TRY(ltg_block_read(s, &at, LTG_BLOCK_DATA, LTG_CACHE_NORMAL, &p->owned, &p->block,
@@ -151,7 +150,8 @@ ltg_block_entry(const uint8_t *data, uint32_t len, uint32_t i, uint8_t *key_buf,
 /* ---- whole-file facts ---- */
 
 static LtgStatus
-read_trailer(LtgSession *s, LtgFileId id, uint64_t *file_bytes, LtgBlockPtr *dir)
+read_trailer(LtgSession *s, LtgFileId id, uint64_t *file_bytes, uint32_t *version,
+			 LtgBlockPtr *dir)
 {
 	LtgFile    *f;
 	LtgError	e = {0};
@@ -177,12 +177,14 @@ read_trailer(LtgSession *s, LtgFileId id, uint64_t *file_bytes, LtgBlockPtr *dir
 	if (crc != ltg_load32(t + LTG_TR_CRC))
 		return ltg_fail_corrupt(s, id, at, "checksum of the trailer is %08X, expected %08X",
 								crc, ltg_load32(t + LTG_TR_CRC));
-	if (ltg_load32(t + LTG_TR_VERSION) > LTG_FORMAT_VERSION)
+	*version = ltg_load32(t + LTG_TR_VERSION);
+	if (*version > LTG_FORMAT_VERSION)
 		return ltg_fail(s, LTG_VERSION, "data file %016llx has format version %u, this software knows %u",
-						(unsigned long long) id, ltg_load32(t + LTG_TR_VERSION), LTG_FORMAT_VERSION);
-	dir->file = id;
-	dir->offset = ltg_load64(t + LTG_TR_DIR_OFFSET);
-	dir->disk_len = ltg_load32(t + LTG_TR_DIR_LEN);
+						(unsigned long long) id, *version, LTG_FORMAT_VERSION);
+	*dir = (LtgBlockPtr) {
+		.file = id, .offset = ltg_load64(t + LTG_TR_DIR_OFFSET),
+		.disk_len = ltg_load32(t + LTG_TR_DIR_LEN)
+	};
 	if (ltg_load64(t + LTG_TR_FILE) != id)
 		return ltg_fail_corrupt(s, id, at, "file says it is %016llx",
 								(unsigned long long) ltg_load64(t + LTG_TR_FILE));
@@ -201,7 +203,8 @@ ref_in_file(const LtgRunRef *ref, LtgFileId id, uint64_t end)
 
 	return ref->file == id && ref->root_offset < end &&
 		ref->root_disk_len <= end - ref->root_offset &&
-		ref->filter_offset <= end && filter_bytes <= end - ref->filter_offset;
+		ref->filter_offset <= end && filter_bytes <= end - ref->filter_offset &&
+		ref->dict_offset <= end && ref->dict_disk_len <= end - ref->dict_offset;
 }
 
 LtgStatus
@@ -212,10 +215,11 @@ ltg_file_verify(LtgSession *s, LtgFileId id, uint64_t *file_bytes, LtgDirEntryFn
 	uint32_t	len;
 	void	   *owned = NULL;
 	LtgReader	r;
+	uint32_t	version = 0;
 	uint64_t	n;
 	LtgStatus	st;
 
-	LTG_TRY(read_trailer(s, id, file_bytes, &at));
+	LTG_TRY(read_trailer(s, id, file_bytes, &version, &at));
 	st = ltg_block_read_file(s, &at, LTG_BLOCK_DIRECTORY, &owned, &data, &len);
 	if (st != LTG_OK)
 		goto cleanup;
@@ -226,7 +230,7 @@ ltg_file_verify(LtgSession *s, LtgFileId id, uint64_t *file_bytes, LtgDirEntryFn
 		uint32_t	key_len = ltg_read_varint32(&r);
 		const uint8_t *key = ltg_read_bytes(&r, key_len);
 
-		if (key == NULL || key_len > LTG_STORE_KEY_MAX || !ltg_run_ref_decode(&r, &ref) ||
+		if (key == NULL || key_len > LTG_STORE_KEY_MAX || !ltg_run_ref_decode(&r, version, &ref) ||
 			!ref_in_file(&ref, id, at.offset))
 			break;
 		if (fn != NULL)

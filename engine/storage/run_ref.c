@@ -96,12 +96,15 @@ ltg_run_ref_encode(uint8_t *buf, const LtgRunRef *ref)
 	p = ltg_put_varint(p, ref->max_xid);
 	p = put_bound(p, &ref->min_key);
 	p = put_bound(p, &ref->max_key);
+	p = ltg_put_varint(p, ref->dict_offset);
+	p = ltg_put_varint(p, ref->dict_disk_len);
+	p = ltg_put_varint(p, ref->dict_id);
 	LTG_ASSERT(p - buf <= LTG_RUN_REF_MAX);
 	return (uint32_t) (p - buf);
 }
 
 bool
-ltg_run_ref_decode(LtgReader *r, LtgRunRef *ref)
+ltg_run_ref_decode(LtgReader *r, uint64_t version, LtgRunRef *ref)
 {
 	memset(ref, 0, sizeof(*ref));
 	ref->file = ltg_read_varint(r);
@@ -125,8 +128,16 @@ ltg_run_ref_decode(LtgReader *r, LtgRunRef *ref)
 	ref->max_xid = ltg_read_varint(r);
 	read_bound(r, &ref->min_key);
 	read_bound(r, &ref->max_key);
+	if (version >= 2)
+	{
+		ref->dict_offset = ltg_read_varint(r);
+		ref->dict_disk_len = ltg_read_varint32(r);
+		ref->dict_id = ltg_read_varint(r);
+	}
 	return ltg_reader_ok(r) && ref->file != 0 && ref->entries > 0 &&
 		ref->keys <= ref->entries && ref->height < LTG_HEIGHT_MAX &&
 		ref->root_disk_len > LTG_ENV_BYTES &&
-		(ref->filter_blocks == 0) == (ref->filter_block_lines == 0);
+		(ref->filter_blocks == 0) == (ref->filter_block_lines == 0) &&
+		(ref->dict_disk_len == 0) == (ref->dict_id == 0) &&
+		(ref->dict_disk_len == 0 || ref->dict_disk_len > LTG_ENV_BYTES + LTG_DICT_HEAD);
 }

@@ -4,7 +4,9 @@
  *
  * Blocks go to the file in the order they fill up: data blocks, and between
  * them an inner block whenever one is full.  So a run is written in one pass
- * with memory for one block per level, one output buffer, and the filter.
+ * with memory for one block per level, one output buffer, and the filter.  Only
+ * the first blocks of a run of the last level wait until it is known how they
+ * are best compressed (held.c); a dictionary goes in front of them.
  *
  * The file is written under its temporary name and gets its own name only
  * after it is durable; a failure at any point leaves at most the temporary
@@ -18,6 +20,7 @@
 #include "storage/compress.h"
 #include "storage/file.h"
 #include "storage/filter.h"
+#include "storage/held.h"
 #include "storage/format.h"
 
 #define OUT_BYTES (512 * 1024)	/* output buffer */
@@ -56,6 +59,8 @@ struct LtgFileWriter
 	bool		renamed;
 	LtgRunOptions opt;
 	LtgCompressor *compressor;
+	LtgHeld		held;
+	bool		holding;		/* the run's data blocks go there */
 
 	uint8_t    *out;
 	size_t		out_used;
@@ -157,37 +162,35 @@ write_bytes(LtgFileWriter *w, const uint8_t *p, size_t len)
 
 /* Compress, wrap and write a block. */
 static LtgStatus
-write_block(LtgFileWriter *w, uint8_t type, LtgCodecChoice choice, const uint8_t *raw,
-			uint32_t raw_len, uint64_t *offset, uint32_t *disk_len)
+write_block(LtgFileWriter *w, uint8_t type, const uint8_t *raw, uint32_t raw_len,
+			uint64_t *offset, uint32_t *disk_len)
 {
 	uint8_t		env[LTG_ENV_BYTES] = {0};
 	uint8_t		place[16];
-	const uint8_t *stored;
-	uint32_t	stored_len;
-	uint8_t		codec;
+	LtgPacked	p;
 	uint32_t	crc;
 
 	if (w->port->interrupted(w->port))
 		return ltg_fail(w->s, LTG_INTERRUPTED, "writing a data file was interrupted");
-	LTG_TRY(ltg_compress(w->s, w->compressor, choice, w->opt.zstd_level, raw, raw_len,
-						 &stored, &stored_len, &codec));
+	LTG_TRY(ltg_compress(w->s, w->compressor, type, raw, raw_len, &p));
 	*offset = file_pos(w);
-	*disk_len = LTG_ENV_BYTES + stored_len;
+	*disk_len = LTG_ENV_BYTES + p.len;
 	if (*offset + *disk_len > LTG_OFFSET_MAX)
 		return ltg_fail(w->s, LTG_TOO_LARGE, "data file is too large");
 
-	ltg_store32(env + LTG_ENV_STORED, stored_len);
+	ltg_store32(env + LTG_ENV_STORED, p.len);
 	ltg_store32(env + LTG_ENV_RAW, raw_len);
-	env[LTG_ENV_CODEC] = codec;
+	env[LTG_ENV_CODEC] = p.codec;
 	env[LTG_ENV_TYPE] = type;
+	env[LTG_ENV_STRIDE] = p.stride;
 	ltg_store64(place, w->id);
 	ltg_store64(place + 8, *offset);
 	crc = ltg_crc32c(0, place, sizeof(place));
 	crc = ltg_crc32c(crc, env + LTG_ENV_STORED, LTG_ENV_BYTES - LTG_ENV_STORED);
-	crc = ltg_crc32c(crc, stored, stored_len);
+	crc = ltg_crc32c(crc, p.data, p.len);
 	ltg_store32(env + LTG_ENV_CRC, crc);
 	LTG_TRY(write_bytes(w, env, sizeof(env)));
-	LTG_TRY(write_bytes(w, stored, stored_len));
+	LTG_TRY(write_bytes(w, p.data, p.len));
 	w->run.ref.raw_bytes += raw_len;
 	return LTG_OK;
 }
@@ -265,6 +268,10 @@ ltg_writer_begin_run(LtgFileWriter *w, const void *store_key, uint32_t store_key
 		level_clear(&w->level[i]);
 		w->level[i].emitted = 0;
 	}
+	ltg_compressor_begin(w->s, w->compressor, opt->codec, opt->zstd_level, opt->last_level);
+	ltg_held_clear(&w->held);
+	w->holding = opt->last_level &&
+		(opt->codec == LTG_CODEC_ADAPTIVE || opt->codec == LTG_CODEC_ZSTD);
 	w->in_run = true;
 	return LTG_OK;
 }
@@ -308,8 +315,7 @@ emit_inner(LtgFileWriter *w, uint32_t lv)
 	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, size));
 	ltg_inner_build(l->items, l->n, w->raw, size);
 	up = l->items[0];
-	LTG_TRY(write_block(w, LTG_BLOCK_INNER, w->opt.codec, w->raw, (uint32_t) size,
-						&up.offset, &up.disk_len));
+	LTG_TRY(write_block(w, LTG_BLOCK_INNER, w->raw, (uint32_t) size, &up.offset, &up.disk_len));
 	l->emitted++;
 	if (lv + 1 >= LTG_HEIGHT_MAX)
 		return ltg_fail(w->s, LTG_TOO_LARGE, "run has too many levels");
@@ -388,6 +394,55 @@ push_child(LtgFileWriter *w, uint32_t lv, const LtgInnerItem *child)
 
 /* ---- data blocks ---- */
 
+/* Write a data block, unless the blocks of this run are held back. */
+static LtgStatus
+put_data(LtgFileWriter *w, const uint8_t *raw, uint32_t raw_len, LtgInnerItem *child)
+{
+	if (w->holding)
+		return ltg_held_add(w->s, &w->held, raw, raw_len, child);
+	LTG_TRY(write_block(w, LTG_BLOCK_DATA, raw, raw_len, &child->offset, &child->disk_len));
+	return push_child(w, 0, child);
+}
+
+static LtgStatus
+write_dictionary(LtgFileWriter *w, const uint8_t *dict, uint32_t len)
+{
+	LtgRunRef  *ref = &w->run.ref;
+	bool		inherited = dict == w->opt.dict;
+
+	ref->dict_id = inherited ? w->opt.dict_id : w->id << 20 | (w->dir_n + 1);
+	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, LTG_DICT_HEAD + len));
+	ltg_store64(w->raw, ref->dict_id);
+	memcpy(w->raw + LTG_DICT_HEAD, dict, len);
+	return write_block(w, LTG_BLOCK_DICTIONARY, w->raw, LTG_DICT_HEAD + len,
+					   &ref->dict_offset, &ref->dict_disk_len);
+}
+
+/* Decide how the run is compressed, and write what was held back. */
+static LtgStatus
+release_held(LtgFileWriter *w)
+{
+	const uint8_t *dict;
+	uint32_t	len;
+	LtgStatus	st = LTG_OK;
+
+	LTG_TRY(ltg_held_decide(w->s, &w->held, &w->opt, w->compressor, &dict, &len));
+	if (dict != NULL)
+		st = write_dictionary(w, dict, len);
+	if (dict != NULL && dict != w->opt.dict)
+		w->port->free(w->port, (void *) (uintptr_t) dict);
+	w->holding = false;
+	for (uint32_t i = 0; i < w->held.n && st == LTG_OK; i++)
+	{
+		const LtgHeldBlock *b = &w->held.block[i];
+		LtgInnerItem child = {.key = w->held.keys + b->key_off, .key_len = b->key_len, .need = b->need};
+
+		st = put_data(w, w->held.bytes + b->raw_off, b->raw_len, &child);
+	}
+	ltg_held_clear(&w->held);
+	return st;
+}
+
 /* Write the first n entries of the block builder as a data block. */
 static LtgStatus
 emit_data(LtgFileWriter *w, uint32_t n)
@@ -401,16 +456,17 @@ emit_data(LtgFileWriter *w, uint32_t n)
 		return ltg_fail(w->s, LTG_TOO_LARGE, "versions of one key exceed the size of a block");
 	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, size));
 	ltg_builder_build(b, n, w->raw, size);
-	LTG_TRY(write_block(w, LTG_BLOCK_DATA, w->opt.codec, w->raw, (uint32_t) size,
-						&child.offset, &child.disk_len));
 	child.key = b->keys;
 	child.key_len = b->items[0].key_len;
 	child.need = separating_bytes(w->last_key, w->last_key_len, child.key, child.key_len);
-	LTG_TRY(push_child(w, 0, &child));
+	LTG_TRY(put_data(w, w->raw, (uint32_t) size, &child));
 	if (last->key_len > 0)
 		memcpy(w->last_key, b->keys + last->key_off, last->key_len);
 	w->last_key_len = last->key_len;
 	ltg_builder_consume(b, n);
+	if (w->holding && w->held.used >=
+		(w->opt.sample_bytes != 0 ? w->opt.sample_bytes : LTG_HELD_DEFAULT))
+		return release_held(w);
 	return LTG_OK;
 }
 
@@ -565,7 +621,7 @@ write_filter(LtgFileWriter *w)
 	for (i = 0; i < w->filter.blocks; i++)
 	{
 		/* never compressed: their place is computed from their number */
-		LTG_TRY(write_block(w, LTG_BLOCK_FILTER, LTG_CODEC_NONE, w->bits + i * block_bytes,
+		LTG_TRY(write_block(w, LTG_BLOCK_FILTER, w->bits + i * block_bytes,
 							(uint32_t) block_bytes, &offset, &disk_len));
 	}
 	return LTG_OK;
@@ -608,6 +664,8 @@ ltg_writer_end_run(LtgFileWriter *w, LtgRunRef *ref)
 		w->dir_cap = (uint32_t) (cap / sizeof(DirEntry));
 		ltg_bound_set(&w->run.ref.max_key, w->block.keys + last->key_off, last->key_len);
 		LTG_TRY(emit_data(w, w->block.n));
+		if (w->holding)
+			LTG_TRY(release_held(w));
 		LTG_TRY(write_root(w));
 		LTG_TRY(write_filter(w));
 		w->run.ref.disk_bytes = file_pos(w) - w->run_start;
@@ -623,7 +681,7 @@ ltg_writer_end_run(LtgFileWriter *w, LtgRunRef *ref)
 uint64_t
 ltg_writer_bytes(const LtgFileWriter *w)
 {
-	return file_pos(w);
+	return file_pos(w) + w->held.used / 2;
 }
 
 /* ---- finishing ---- */
@@ -650,8 +708,7 @@ write_directory(LtgFileWriter *w)
 		p += d->store_key_len;
 		p += ltg_run_ref_encode(p, &d->ref);
 	}
-	LTG_TRY(write_block(w, LTG_BLOCK_DIRECTORY, LTG_CODEC_NONE, w->raw,
-						(uint32_t) (p - w->raw), &offset, &disk_len));
+	LTG_TRY(write_block(w, LTG_BLOCK_DIRECTORY, w->raw, (uint32_t) (p - w->raw), &offset, &disk_len));
 
 	ltg_store64(trailer + LTG_TR_FILE, w->id);
 	ltg_store64(trailer + LTG_TR_DIR_OFFSET, offset);
@@ -734,6 +791,7 @@ ltg_writer_free(LtgFileWriter *w)
 		release(w, w->level[i].keys);
 	}
 	ltg_builder_free(&w->block);
+	ltg_held_free(w->s, &w->held);
 	ltg_compressor_free(w->s, w->compressor);
 	release(w, w->out);
 	release(w, w->dir);

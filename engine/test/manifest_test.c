@@ -105,7 +105,8 @@ test_round_trip(void **state)
 	core_close(&rig);
 }
 
-/* A manifest of format version 1: the stores have no options. */
+/* A manifest of format version 1: stores have no options, and references end
+ * before the three zeros that stand for no dictionary. */
 static void
 test_version_1(void **state)
 {
@@ -114,6 +115,7 @@ test_version_1(void **state)
 				back = {0};
 	uint8_t    *buf,
 			   *old,
+			   *from,
 			   *p;
 	size_t		len,
 				stores;
@@ -129,8 +131,18 @@ test_version_1(void **state)
 	p = old + stores;
 	for (uint32_t i = 0; i < m.h.n_stores; i++, p += 56)
 		memcpy(p, buf + stores + i * 64, 56);
-	memcpy(p, buf + stores + m.h.n_stores * 64, len - stores - m.h.n_stores * 64 - 4);
-	p += len - stores - m.h.n_stores * 64 - 4;
+	from = buf + stores + m.h.n_stores * 64;
+	for (uint32_t i = 0; i < m.h.n_runs; i++)
+	{
+		uint8_t		ref[LTG_RUN_REF_MAX];
+		uint32_t	n = ltg_run_ref_encode(ref, &m.runs[i]);
+
+		memcpy(p, from, n - 3);
+		p += n - 3;
+		from += n;
+	}
+	memcpy(p, from, (size_t) (buf + len - 4 - from));
+	p += buf + len - 4 - from;
 	ltg_store32(old + 8, 1);
 	ltg_store64(old + 16, (uint64_t) (p - old) + 4);
 	ltg_store32(old + LTG_MANIFEST_HEADER - 4, ltg_crc32c(0, old, LTG_MANIFEST_HEADER - 4));

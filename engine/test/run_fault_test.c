@@ -23,6 +23,7 @@
 #include "base/crc32c.h"
 #include "rig.h"
 #include "storage/block.h"
+#include "storage/blockio.h"
 #include "storage/file.h"
 #include "storage/format.h"
 
@@ -256,12 +257,58 @@ notices(LtgStatus st)
 	return st == LTG_CORRUPT || st == LTG_VERSION;
 }
 
+/* Rows of one width: counters and a few random bytes. */
 static void
-every_byte_counts(void **state)
+columns_model(Model *m, uint32_t n)
 {
-	LtgRunOptions opt = rig_options();
+	uint64_t	rnd = 3;
+
+	memset(m, 0, sizeof(*m));
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint8_t		key[5] = {0, 0, 0, (uint8_t) (i >> 8), (uint8_t) i};
+		uint32_t	payload[6] = {i, 100 + i / 7, 20, (uint32_t) (rig_random(&rnd) & 0x1FFF), 0, 77};
+		LtgVersion	v = {.payload = (uint8_t *) payload, .payload_len = 20 + i % 3, .seq = i + 1,
+		.state = LTG_SETTLED};
+
+		model_add(m, key, sizeof(key), &v);
+	}
+}
+
+/* Rows of various lengths that share phrases. */
+static void
+phrases_model(Model *m, uint32_t n)
+{
+	static const char *const phrase[] = {
+		"https://www.example-shop.com/electronics/item-", "?ref=newsletter&campaign=", "\"device\":\"mobile\",",
+		"\"session\":\"", "duration_ms", "checkout_variant", "page_view", "add_to_cart"
+	};
+	uint64_t	rnd = 5;
+
+	memset(m, 0, sizeof(*m));
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint8_t		key[5] = {0, 0, 0, (uint8_t) (i >> 8), (uint8_t) i};
+		char		payload[256];
+		int			len = snprintf(payload, sizeof(payload), "%s%u%s%s%06x",
+								   phrase[rig_random(&rnd) % 8], (unsigned) (rig_random(&rnd) % 9999),
+								   phrase[rig_random(&rnd) % 8], phrase[rig_random(&rnd) % 8],
+								   (unsigned) (rig_random(&rnd) & 0xFFFFFF));
+		LtgVersion	v = {.payload = (uint8_t *) payload, .payload_len = (uint32_t) len, .seq = i + 1,
+		.state = LTG_SETTLED};
+
+		model_add(m, key, sizeof(key), &v);
+	}
+}
+
+/*
+ * Change each byte up to `dense`, and every step-th after that; then cut the
+ * file anywhere, in the same steps.
+ */
+static void
+change_bytes(const Model *m, const LtgRunOptions *opt, size_t dense, size_t step, bool dictionary)
+{
 	Rig			r;
-	Model		m;
 	LtgRunRef	ref;
 	char		path[128];
 	uint8_t    *bytes;
@@ -269,15 +316,13 @@ every_byte_counts(void **state)
 	size_t		i;
 	uint64_t	rnd = 17;
 
-	(void) state;
 	rig_open(&r);
-	small_model(&m, 150, 2);
-	opt.block_size = 700;
-	assert_int_equal(model_write(&r, &m, 1, &opt, &ref), LTG_OK);
+	assert_int_equal(model_write(&r, m, 1, opt, &ref), LTG_OK);
+	assert_true((ref.dict_disk_len != 0) == dictionary);
 	rig_run_path(&r, 1, path, sizeof(path));
 	bytes = slurp(path, &len);
 	assert_int_equal(ref.disk_bytes <= len, 1);
-	for (i = 0; i < len; i++)
+	for (i = 0; i < len; i += i < dense || i + 200 > len ? 1 : step)
 	{
 		uint8_t		was = bytes[i];
 		uint64_t	size;
@@ -298,7 +343,8 @@ every_byte_counts(void **state)
 			assert_true(r.s.err.file[0] != '\0' && r.s.err.offset <= i);
 		}
 		ltg_clear_error(&r.s);
-		read = read_all(&r, &m, &ref, LTG_CACHE_NORMAL);
+		ltg_blockio_free(&r.s); /* no dictionary from before */
+		read = read_all(&r, m, &ref, LTG_CACHE_NORMAL);
 		ltg_clear_error(&r.s);
 		assert_true(notices(verify) || notices(check));
 		assert_true(read == LTG_OK || notices(read));
@@ -307,22 +353,44 @@ every_byte_counts(void **state)
 	spill(path, bytes, len);
 	assert_int_equal(ltg_run_check(&r.s, &ref), LTG_OK);
 
-	/* every truncation */
-	for (i = len; i-- > 0;)
+	for (i = len; i > step; i -= step)
 	{
 		uint64_t	size;
 
-		if (truncate(path, (off_t) i) != 0)
+		if (truncate(path, (off_t) i - 1) != 0)
 			fail();
 		assert_true(notices(ltg_file_verify(&r.s, 1, &size, NULL, NULL)));
 		ltg_clear_error(&r.s);
-		if (i < ref.disk_bytes)
+		if (i - 1 < ref.disk_bytes)
 			assert_true(notices(ltg_run_check(&r.s, &ref)));
 		ltg_clear_error(&r.s);
 	}
 	free(bytes);
-	model_free(&m);
 	rig_close(&r);
+}
+
+static void
+every_byte_counts(void **state)
+{
+	LtgRunOptions opt = rig_options();
+	Model		m;
+
+	(void) state;
+	small_model(&m, 150, 2);
+	opt.block_size = 700;
+	change_bytes(&m, &opt, SIZE_MAX, 1, false);
+	model_free(&m);
+
+	columns_model(&m, 600);
+	opt.block_size = 4096;
+	opt.last_level = true;
+	change_bytes(&m, &opt, SIZE_MAX, 1, false);
+	model_free(&m);
+
+	phrases_model(&m, 1300);
+	opt.block_size = 16384;
+	change_bytes(&m, &opt, 200, 97, true);
+	model_free(&m);
 }
 
 /* A block of another file, or of another place, does not pass. */

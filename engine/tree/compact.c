@@ -336,6 +336,23 @@ publish(Compaction *c, uint32_t n_remove)
 	return LTG_OK;
 }
 
+/*
+ * Will the output stay what it is for long?  On the last level it does; on level
+ * 0 when there is no more beside it than it has itself.
+ */
+static bool
+stays(const LtgCompactPlan *plan, uint64_t bytes)
+{
+	const LtgRunSet *rs = plan->set;
+	uint64_t	all = 0;
+
+	if (plan->out_level > 0)
+		return rs->level_start[plan->out_level + 1] == rs->n;
+	for (uint32_t i = 0; i < rs->n; i++)
+		all += rs->run[i].disk_bytes;
+	return bytes >= all - bytes;
+}
+
 static LtgStatus
 copy_inputs(Compaction *c)
 {
@@ -363,9 +380,16 @@ copy_inputs(Compaction *c)
 	files = plan->out_level == 0 ? 1 : bytes / (c->s->shared->config.file_target_bytes + 1) + 1;
 	ltg_writeout_store(&c->out, &plan->key, plan->stamp, plan->store_id,
 					   atomic_load(&plan->store->options), keys / files + keys / files / 8 + 1);
-	if (!plan->move)
-		c->r->bytes_read = bytes;
-	return LTG_OK;
+	if (plan->move)
+		return LTG_OK;
+	c->r->bytes_read = bytes;
+	if (!stays(plan, bytes))
+		return LTG_OK;
+	/* the oldest input with a dictionary: where most of the rows come from */
+	for (uint32_t i = plan->n_in; i > 0; i--)
+		if (c->in[i - 1].dict_disk_len != 0)
+			return ltg_writeout_last_level(&c->out, &c->in[i - 1]);
+	return ltg_writeout_last_level(&c->out, NULL);
 }
 
 /* The runs stay what they are and change their level. */

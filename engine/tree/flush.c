@@ -217,6 +217,45 @@ flush_key(Flush *f, LtgStore *store, LtgMemNode *node)
 
 /* ---- one store ---- */
 
+/*
+ * Rows behind all that the store has in files: the run will be moved down as it
+ * is rather than merged, so it is written at once as the last level is.
+ */
+static LtgStatus
+note_append(Flush *f, LtgStore *store, LtgMemList *list)
+{
+	LtgSession *s = f->s;
+	LtgMemNode *first = ltg_mem_seek_ge(f->gen, list, NULL, 0);
+	const LtgRunSet *rs;
+	const LtgRunRef *model = NULL;
+	const uint8_t *key;
+	uint32_t	key_len;
+	bool		append = first != NULL;
+	LtgRunRef	copy;
+
+	if (first == NULL)
+		return LTG_OK;
+	ltg_mem_node_key(first, &key, &key_len);
+	ltg_epoch_enter(s);
+	rs = atomic_load_explicit(&store->runs, memory_order_acquire);
+	for (uint32_t i = 0; rs != NULL && append && i < rs->n; i++)
+	{
+		append = ltg_key_above(&rs->run[i].max_key, key, key_len);
+		if (rs->run[i].dict_disk_len != 0)
+			model = &rs->run[i];
+	}
+	if (model != NULL)
+		copy = *model;
+	ltg_epoch_leave(s);
+	if (!append)
+		return LTG_OK;
+	if (ltg_writeout_last_level(&f->out, model == NULL ? NULL : &copy) == LTG_OK)
+		return LTG_OK;
+	/* no reason to fail a flush */
+	ltg_clear_error(s);
+	return ltg_writeout_last_level(&f->out, NULL);
+}
+
 static LtgStatus
 flush_store(Flush *f, const FlushStore *fs)
 {
@@ -240,7 +279,7 @@ flush_store(Flush *f, const FlushStore *fs)
 	ltg_epoch_leave(s);
 	if (store == NULL || list == NULL)
 		return LTG_OK;			/* dropped meanwhile */
-
+	LTG_TRY(note_append(f, store, list));
 	for (LtgMemNode *n = ltg_mem_seek_ge(f->gen, list, NULL, 0); n != NULL;
 		 n = ltg_mem_next(f->gen, n))
 	{

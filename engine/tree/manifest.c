@@ -369,7 +369,7 @@ decode_body(LtgSession *s, LtgReader *r, LtgManifest *m, const LtgManifestHeader
 	{
 		LtgRunRef	ref;
 
-		if (!ltg_run_ref_decode(r, &ref) || ref.level >= LTG_LEVELS_MAX)
+		if (!ltg_run_ref_decode(r, h->version, &ref) || ref.level >= LTG_LEVELS_MAX)
 			r->failed = true;
 		LTG_TRY(grow(s, (void **) &m->runs, m->h.n_runs, &m->cap_runs, sizeof(*m->runs)));
 		m->runs[m->h.n_runs++] = ref;

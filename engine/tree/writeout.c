@@ -42,6 +42,17 @@ ltg_writeout_init(LtgWriteout *o, LtgSession *s)
 	o->opt.filter_bits_per_key = c->filter_bits_per_key;
 }
 
+static void
+drop_dictionary(LtgWriteout *o)
+{
+	if (o->dict != NULL)
+		o->s->port->free(o->s->port, o->dict);
+	o->dict = NULL;
+	o->opt.dict = NULL;
+	o->opt.dict_len = 0;
+	o->opt.dict_id = 0;
+}
+
 void
 ltg_writeout_store(LtgWriteout *o, const LtgStoreKey *key, LtgSeq stamp, uint64_t id,
 				   uint64_t options, uint64_t keys)
@@ -67,6 +78,22 @@ ltg_writeout_store(LtgWriteout *o, const LtgStoreKey *key, LtgSeq stamp, uint64_
 	ltg_store64(o->store_key + 16, stamp);
 	ltg_store64(o->store_key + 24, id);
 	o->opt.expected_keys = keys;
+	o->opt.last_level = false;
+	drop_dictionary(o);
+}
+
+LtgStatus
+ltg_writeout_last_level(LtgWriteout *o, const LtgRunRef *model)
+{
+	LTG_ASSERT(!o->in_run);
+	o->opt.last_level = true;
+	drop_dictionary(o);
+	if (model == NULL)
+		return LTG_OK;
+	LTG_TRY(ltg_run_dictionary(o->s, model, &o->dict, &o->opt.dict_len));
+	o->opt.dict = o->dict;
+	o->opt.dict_id = model->dict_id;
+	return LTG_OK;
 }
 
 LtgStatus
@@ -142,6 +169,7 @@ ltg_writeout_free(LtgWriteout *o)
 
 	if (o->w != NULL)
 		ltg_writer_abort(o->w);
+	drop_dictionary(o);
 	for (uint32_t i = 0; i < o->n_files; i++)
 	{
 		char		name[LTG_NAME_MAX];

@@ -34,6 +34,7 @@ typedef struct LtgWriteout
 {
 	LtgSession *s;
 	LtgRunOptions opt;
+	uint8_t	   *dict;			/* ours: what opt.dict points to, or NULL */
 	uint8_t		store_key[32];
 	LtgFileWriter *w;			/* file being written, or NULL */
 	LtgFileId	id;
@@ -47,6 +48,11 @@ extern void ltg_writeout_init(LtgWriteout *o, LtgSession *s);
  * them), and about how many keys it will have. */
 extern void ltg_writeout_store(LtgWriteout *o, const LtgStoreKey *key, LtgSeq stamp,
 							   uint64_t id, uint64_t options, uint64_t keys);
+/*
+ * The runs of this store go to its last level, or are likely to stay what they
+ * are.  They may use the dictionary of `model`, one of its runs, or NULL.
+ */
+extern LtgStatus ltg_writeout_last_level(LtgWriteout *o, const LtgRunRef *model) LTG_MUST_CHECK;
 extern LtgStatus ltg_writeout_add(LtgWriteout *o, const uint8_t *key, uint32_t key_len,
 								  const LtgVersion *v) LTG_MUST_CHECK;
 extern uint64_t ltg_writeout_bytes(const LtgWriteout *o);	/* of the file being written */

@@ -1,0 +1,206 @@
+/*
+ * columns.c
+ *	  See columns.h.
+ *
+ * Back to rows is on the way of every cache miss, so it goes by tiles of 8
+ * columns and 16 rows in vector registers where there are some.  A tile's rows
+ * are pieces of 8 bytes, which is what payloads are aligned to.
+ */
+#include "storage/columns.h"
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+#include "base/coding.h"
+#include "storage/format.h"
+
+#define ROWS_MIN 8				/* fewer are not worth it */
+
+/* The payload area: rows of `stride` bytes, the last of them cut. */
+typedef struct Area
+{
+	uint32_t	start;			/* in the block */
+	uint32_t	rows;			/* whole ones */
+	uint32_t	rest;			/* bytes of the cut one */
+	uint32_t	stride;
+} Area;
+
+static Area
+area_of(uint32_t start, uint32_t len, uint32_t stride)
+{
+	Area		a = {start, (len - start) / stride, (len - start) % stride, stride};
+
+	return a;
+}
+
+/* Rows that have column c. */
+static inline uint32_t
+column_rows(const Area *a, uint32_t c)
+{
+	return a->rows + (c < a->rest ? 1 : 0);
+}
+
+static uint32_t
+payload_end(const uint8_t *block, uint32_t i)
+{
+	const uint8_t *index = block + ltg_load32(block + LTG_BH_PAY_INDEX);
+
+	return block[LTG_BH_PAY_WIDTH] == 2 ? ltg_load16(index + 2 * (size_t) i) :
+		ltg_load32(index + 4 * (size_t) i);
+}
+
+static uint32_t
+aligned(uint32_t len)
+{
+	return (len + LTG_STRIDE_UNIT - 1) & ~(uint32_t) (LTG_STRIDE_UNIT - 1);
+}
+
+uint32_t
+ltg_columns_stride(const uint8_t *block, uint32_t len)
+{
+	uint32_t	n = ltg_load32(block + LTG_BH_N);
+	bool		indexed = block[LTG_BH_PAY_WIDTH] != 0;
+	uint32_t	stride;
+
+	if (n < ROWS_MIN)
+		return 0;
+	stride = aligned(indexed ? payload_end(block, 0) : ltg_load32(block + LTG_BH_PAY_LEN));
+	if (stride == 0 || stride > LTG_STRIDE_MAX)
+		return 0;
+	for (uint32_t i = 1; indexed && i < n; i++)
+		if (aligned(payload_end(block, i)) != (i + 1) * stride)
+			return 0;
+	return len - ltg_load32(block + LTG_BH_PAYLOADS) > stride ? stride : 0;
+}
+
+/* Differences pay where they make long stretches of one value. */
+static bool
+differences_pay(const uint8_t *column, uint32_t rows)
+{
+	uint32_t	changes = 0;
+	uint32_t	jumps = 0;
+
+	for (uint32_t r = 2; r < rows; r++)
+	{
+		uint8_t		d = (uint8_t) (column[r] - column[r - 1]);
+
+		changes += d != 0;
+		jumps += d != (uint8_t) (column[r - 1] - column[r - 2]);
+	}
+	return jumps < changes / 2;
+}
+
+void
+ltg_columns_pack(const uint8_t *block, uint32_t len, uint32_t stride, uint8_t *dst)
+{
+	Area		a = area_of(ltg_load32(block + LTG_BH_PAYLOADS), len, stride);
+	const uint8_t *rows = block + a.start;
+	uint8_t    *bits = dst + a.start;
+	uint8_t    *column = bits + ltg_columns_extra(stride);
+
+	memcpy(dst, block, a.start);
+	memset(bits, 0, ltg_columns_extra(stride));
+	for (uint32_t c = 0; c < stride; c++)
+	{
+		uint32_t	n = column_rows(&a, c);
+
+		for (uint32_t r = 0; r < n; r++)
+			column[r] = rows[(size_t) r * stride + c];
+		if (differences_pay(column, n))
+		{
+			bits[c / 8] |= (uint8_t) (1 << c % 8);
+			for (uint32_t r = n - 1; r > 0; r--)
+				column[r] = (uint8_t) (column[r] - column[r - 1]);
+		}
+		column += n;
+	}
+}
+
+/* 8 columns to rows of 8 bytes each; returns the number of rows done. */
+static uint32_t
+tiles(const uint8_t *const column[8], uint32_t rows, uint32_t stride, uint8_t *dst)
+{
+	uint32_t	r = 0;
+
+#ifdef __SSE2__
+	for (; r + 16 <= rows; r += 16)
+	{
+		__m128i		x[8],
+					y[8];
+
+		for (int i = 0; i < 8; i++)
+			x[i] = _mm_loadu_si128((const __m128i *) (const void *) (column[i] + r));
+		for (int i = 0; i < 4; i++)
+		{
+			y[i] = _mm_unpacklo_epi8(x[2 * i], x[2 * i + 1]);	/* rows 0-7 */
+			y[i + 4] = _mm_unpackhi_epi8(x[2 * i], x[2 * i + 1]);	/* rows 8-15 */
+		}
+		for (int half = 0; half < 2; half++)
+		{
+			const __m128i *h = y + 4 * half;
+			__m128i		q[4] = {_mm_unpacklo_epi16(h[0], h[1]), _mm_unpackhi_epi16(h[0], h[1]),
+				_mm_unpacklo_epi16(h[2], h[3]), _mm_unpackhi_epi16(h[2], h[3])};
+
+			for (int i = 0; i < 4; i++)
+			{
+				__m128i		two = i % 2 == 0 ? _mm_unpacklo_epi32(q[i / 2], q[i / 2 + 2]) :
+					_mm_unpackhi_epi32(q[i / 2], q[i / 2 + 2]);
+				uint8_t    *to = dst + (size_t) (r + 8 * (uint32_t) half + 2 * (uint32_t) i) * stride;
+
+				_mm_storel_epi64((__m128i *) (void *) to, two);
+				_mm_storel_epi64((__m128i *) (void *) (to + stride), _mm_unpackhi_epi64(two, two));
+			}
+		}
+	}
+#else
+	(void) column;
+	(void) rows;
+	(void) stride;
+	(void) dst;
+#endif
+	return r;
+}
+
+bool
+ltg_columns_unpack(uint8_t *packed, uint32_t len, uint32_t stride, uint8_t *dst)
+{
+	uint32_t	start;
+	Area		a;
+	const uint8_t *bits;
+	uint8_t    *next;
+
+	if (len < LTG_BH_BYTES || stride == 0)
+		return false;
+	start = ltg_load32(packed + LTG_BH_PAYLOADS);
+	if (start < LTG_BH_BYTES || start > len)
+		return false;
+	a = area_of(start, len, stride);
+	memcpy(dst, packed, start);
+	dst += start;
+	bits = packed + start;
+	next = packed + start + ltg_columns_extra(stride);
+	for (uint32_t c = 0; c < stride; c += 8)
+	{
+		const uint8_t *column[8];
+		uint32_t	r;
+
+		for (uint32_t i = 0; i < 8; i++)
+		{
+			uint32_t	n = column_rows(&a, c + i);
+
+			column[i] = next;
+			if ((bits[c / 8] >> i & 1) != 0)
+				for (uint32_t k = 1; k < n; k++)
+					next[k] = (uint8_t) (next[k] + next[k - 1]);
+			next += n;
+		}
+		r = tiles(column, a.rows, stride, dst + c);
+		for (; r < a.rows; r++)
+			for (uint32_t i = 0; i < 8; i++)
+				dst[(size_t) r * stride + c + i] = column[i][r];
+		for (uint32_t i = 0; i < 8 && c + i < a.rest; i++)
+			dst[(size_t) a.rows * stride + c + i] = column[i][a.rows];
+	}
+	return true;
+}
