@@ -2,6 +2,7 @@
 # All tests, against private servers: the work behind "make check".
 #
 #	t/check.sh [part ...]	parts: engine asan tsan sim regress isolation tap postgres
+#						programs (not in make check)
 #
 # Started as root it copies the tree to a directory of the user "postgres" and
 # goes on as that user, since servers refuse to run as root.  PostgreSQL's
@@ -17,6 +18,9 @@ PG_CONFIG=${PG_CONFIG:-pg_config}
 
 if [ "$(id -u)" = 0 ]; then
 	"$top/.ci/deps" bzip2 xz-utils ca-certificates || exit 1
+	case " $* " in
+		*" programs "*) "$top/.ci/deps" sysbench postgresql-15-pgtap python3-alembic python3-psycopg2 || exit 1 ;;
+	esac
 	work=$(mktemp -d /tmp/lightning-check.XXXXXX)
 	trap 'rm -rf "$work"' EXIT
 	mkdir "$work/tree"
@@ -104,7 +108,7 @@ for part in $parts; do
 done
 
 case " $parts " in
-	*" regress "* | *" isolation "* | *" tap "* | *" postgres "*) ;;
+	*" regress "* | *" isolation "* | *" tap "* | *" postgres "* | *" programs "*) ;;
 	*) finish ;;
 esac
 
@@ -147,16 +151,17 @@ regress_part() # name binary tests...
 	note "$name" "$p" "$f"
 }
 
-tap_part()
+tap_part() # name tests...
 {
-	local log=$tmp/tap.log status p f=0 total
+	local name=$1 log=$tmp/$1.log status p f=0 total
 
+	shift
 	started=$SECONDS
-	mkdir -p "$tmp/tap"
+	mkdir -p "$tmp/$name"
 	(
-		cd "$tmp/tap" || exit 1
-		export TESTDIR=$tmp/tap PG_REGRESS=$pgxs/test/regress/pg_regress LIGHTNING_TREE=$top
-		prove --timer -I "$pgxs/test/perl" -I "$top/t" "$top"/t/[0-9]*.pl
+		cd "$tmp/$name" || exit 1
+		export TESTDIR=$tmp/$name PG_REGRESS=$pgxs/test/regress/pg_regress LIGHTNING_TREE=$top
+		prove --timer -I "$pgxs/test/perl" -I "$top/t" "$@"
 	) >"$log" 2>&1
 	status=$?
 	total=$(sed -n 's/^Files=[0-9]*, Tests=\([0-9]*\).*/\1/p' "$log" | tail -1)
@@ -164,11 +169,11 @@ tap_part()
 		f=$(sed -n 's/.*Failed: \([0-9]*\)).*/\1/p' "$log" | awk '{s+=$1} END {print s+0}')
 		[ "$f" != 0 ] || f=1
 		tail -60 "$log"
-		grep -h -A8 'not ok' "$tmp"/tap/tmp_check/log/regress_log_* 2>/dev/null | head -80
+		grep -h -A8 'not ok' "$tmp/$name"/tmp_check/log/regress_log_* 2>/dev/null | head -80
 	fi
 	p=$((${total:-0} - f))
 	[ $p -ge 0 ] || p=0
-	note tap $p "$f"
+	note "$name" $p "$f"
 }
 
 # PostgreSQL's own suites, heap against lightning.
@@ -187,7 +192,8 @@ for part in $parts; do
 	case $part in
 		regress) regress_part regress "$pgxs/test/regress/pg_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-REGRESS) ;;
 		isolation) regress_part isolation "$pgxs/test/isolation/pg_isolation_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-ISOLATION) ;;
-		tap) tap_part ;;
+		tap) tap_part tap "$top"/t/[0-9]*.pl ;;
+		programs) tap_part programs "$top"/t/programs/*.pl ;;
 		postgres) postgres_part ;;
 	esac
 done

@@ -1,0 +1,3 @@
+\set w random(1, :warehouses)
+\set d random(1, 10)
+SELECT order_status(:w, :d, :customers);
