@@ -310,21 +310,28 @@ drop_lost_temp_stores(void)
 
 /* ---- creating ---- */
 
+/* Never logged, and gone after a restart. */
 static void
-create_temp_store(LtgSession *s, const LtgStoreKey *key)
+create_passing_store(LtgSession *s, const LtgStoreKey *key)
 {
 	LtgStore   *store;
 	LtgStatus	st;
 
-	if (temp_dropped)
-		drop_lost_temp_stores();
-	remember_temp(key);
-	temp_dropped = true;		/* an older one of this relation may go */
 	ltg_ddl_pin(s);
 	st = ltg_store_create(s, key, LTG_STORE_TEMP | LTG_STORE_KEEP_GRAVES,
 						  ltg_next_unlogged_seq(s), &store);
 	ltg_ddl_unpin(s);
 	lightning_report(s, st, NULL);
+}
+
+static void
+create_temp_store(LtgSession *s, const LtgStoreKey *key)
+{
+	if (temp_dropped)
+		drop_lost_temp_stores();
+	remember_temp(key);
+	temp_dropped = true;		/* an older one of this relation may go */
+	create_passing_store(s, key);
 }
 
 /* A record is written before the store is made: so that there be room. */
@@ -356,6 +363,18 @@ lightning_create_store(const RelFileNode *node, char persistence, BackendId back
 	if (persistence == RELPERSISTENCE_TEMP)
 	{
 		create_temp_store(s, &key);
+		return;
+	}
+
+	/*
+	 * While pg_upgrade restores the schema, the rows are in the other cluster's
+	 * directory still.  The store that indexes are built from is gone after the
+	 * next start: a table is empty then only if it was, and an error before
+	 * the directory has been copied.
+	 */
+	if (IsBinaryUpgrade)
+	{
+		create_passing_store(s, &key);
 		return;
 	}
 	if (persistence == RELPERSISTENCE_UNLOGGED)
