@@ -6,15 +6,15 @@
 #	heap, and both once more without snapshots.
 #
 #	bench/churn.sh [rows [updates [clients]]]	1000000 2000000 2
-#	AMS="lightning heap" chooses, CONF adds lines to postgresql.conf,
-#	CHURN_RUNS="old none" chooses the runs.  Needs the extension installed for
+#	AMS=lightning,heap and CHURN_RUNS=old,none choose the runs, CONF adds settings
+#	("name=value;name=value", without spaces).  Needs the extension installed for
 #	PG_CONFIG.  Raw output: bench/results/churn.tsv (a line per second), churn.txt.
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
 . "$top/bench/lib.sh"
-PASS_ENV="AMS=${AMS// /,} CHURN_RUNS=${CHURN_RUNS:-} CONF=${CONF:-}"
 AMS=${AMS:-lightning,heap}
 CHURN_RUNS=${CHURN_RUNS:-old,none}
+PASS_ENV="AMS=$AMS CHURN_RUNS=$CHURN_RUNS CONF=${CONF:-}"
 become_unprivileged bench/churn.sh "$@"
 
 rows=${1:-1000000}

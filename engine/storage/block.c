@@ -424,6 +424,20 @@ ltg_block_version(const uint8_t *b, uint32_t i, LtgVersion *v)
 	block_version_head(b, i, v);
 }
 
+void
+ltg_block_prefetch_payload(const uint8_t *b, uint32_t i)
+{
+	const uint8_t *payload;
+	uint32_t	len;
+
+	if (i >= ltg_block_n(b))
+		return;
+	block_payload(b, i, &payload, &len);
+	__builtin_prefetch(payload);
+	if (len > LTG_CACHE_LINE)
+		__builtin_prefetch(payload + LTG_CACHE_LINE);
+}
+
 /* ---- parts of a plain block ---- */
 
 static inline bool

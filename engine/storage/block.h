@@ -141,6 +141,8 @@ extern void ltg_block_entry_key(const uint8_t *b, uint32_t i, uint8_t *key_buf,
 /* Describe a plain block (all but n, at and step); false if its keys are not
  * integers. */
 extern bool ltg_block_span(const uint8_t *b, bool payloads, LtgSpan *span);
+/* A hint some time before the payload of entry i (if there is one) is read. */
+extern void ltg_block_prefetch_payload(const uint8_t *b, uint32_t i);
 /* Child of an inner block that may hold key. */
 extern uint32_t ltg_inner_find(const uint8_t *b, const uint8_t *key, uint32_t key_len);
 extern void ltg_inner_child(const uint8_t *b, uint32_t i, uint64_t *offset, uint32_t *disk_len);

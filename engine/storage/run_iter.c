@@ -20,6 +20,8 @@
 #include "storage/blockio.h"
 #include "storage/format.h"
 
+#define PREFETCH_ROWS 4			/* payloads fetched ahead of the current row */
+
 typedef struct PathStep
 {
 	const uint8_t *data;
@@ -249,6 +251,8 @@ ltg_run_iter_seek_ge(LtgRunIter *it, const uint8_t *key, uint32_t key_len)
 	i = ltg_block_lower_bound(it->path[0].data, key, key_len, &equal);
 	if (i == ltg_block_n(it->path[0].data))
 		return ltg_run_iter_next_block(it);
+	for (uint32_t k = 0; k < PREFETCH_ROWS; k++)
+		ltg_block_prefetch_payload(it->path[0].data, i + k);
 	return stand_first(it, i);
 }
 
@@ -274,7 +278,10 @@ ltg_run_iter_next_key(LtgRunIter *it)
 {
 	LTG_ASSERT(it->n > 0);
 	if (it->end < it->n)
+	{
+		ltg_block_prefetch_payload(it->path[0].data, it->end + PREFETCH_ROWS);
 		return stand_first(it, it->end);
+	}
 	return ltg_run_iter_next_block(it);
 }
 

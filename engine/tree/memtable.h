@@ -80,6 +80,8 @@ extern LtgMemNode *ltg_mem_find(LtgGeneration *g, uint64_t store_id,
 								const uint8_t *key, uint32_t key_len, uint64_t hash);
 extern void ltg_mem_node_key(const LtgMemNode *n, const uint8_t **key, uint32_t *key_len);
 extern LtgMemVersion *ltg_mem_newest(LtgGeneration *g, LtgMemNode *n);
+/* A hint some time before the newest version is read. */
+extern void ltg_mem_prefetch_newest(const LtgGeneration *g, const LtgMemNode *n);
 extern LtgMemVersion *ltg_mem_older(LtgGeneration *g, LtgMemVersion *mv);
 extern void ltg_mem_read(const LtgMemVersion *mv, LtgVersion *v);	/* payload points into the arena */
 extern void ltg_mem_mark(LtgMemVersion *mv, LtgState fate);		/* M4 */

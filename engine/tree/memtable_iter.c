@@ -134,6 +134,16 @@ ltg_mem_next(LtgGeneration *g, LtgMemNode *n)
 	return node;
 }
 
+void
+ltg_mem_prefetch_newest(const LtgGeneration *g, const LtgMemNode *n)
+{
+	const char *mv = ltg_mem_at(g, atomic_load_explicit(&n->newest, memory_order_relaxed));
+
+	__builtin_prefetch(mv);
+	__builtin_prefetch(mv + LTG_CACHE_LINE);
+	__builtin_prefetch(mv + 2 * LTG_CACHE_LINE);
+}
+
 LtgMemNode *
 ltg_mem_prev(LtgGeneration *g, LtgMemList *l, LtgMemNode *n)
 {

@@ -203,7 +203,11 @@ source_load(LtgMergeSource *src, LtgStatus st)
 	if (st != LTG_OK)
 		return st;
 	if (src->gen != NULL)
+	{
 		ltg_mem_node_key(src->node, &src->key, &src->key_len);
+		/* by the time its turn comes, the row will be there */
+		ltg_mem_prefetch_newest(src->gen, src->node);
+	}
 	else
 		ltg_run_iter_key(src->it, &src->key, &src->key_len);
 	src->prefix = key_prefix(src->key, src->key_len);
