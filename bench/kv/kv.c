@@ -496,7 +496,10 @@ measure(Phase phase, int threads, int rounds, uint64_t ops)
 	fflush(stdout);
 }
 
-/* Let everybody finish background work; print space and write amplification. */
+/*
+ * Let everybody finish background work; print space, write amplification, and
+ * memory: all that is resident of the process, files that it maps included.
+ */
 static void
 settle(uint64_t new_bytes)
 {
@@ -504,9 +507,10 @@ settle(uint64_t new_bytes)
 	{
 		Result		x = ask(&children[e], SETTLE, 0, 1, 0);
 
-		printf("settled        %9s: %.1f MB on disk, %.1f MB written (%.2fx of the rows), %.0f MB resident\n",
+		printf("settled        %9s: %.1f MB on disk, %.1f MB written (%.2fx of the rows), %.0f MB resident, %.0f bytes of memory a key\n",
 			   children[e].engine->name, (double) x.disk_bytes / 1e6, (double) x.written_bytes / 1e6,
-			   (double) x.written_bytes / (double) new_bytes, (double) x.rss_bytes / 1e6);
+			   (double) x.written_bytes / (double) new_bytes, (double) x.rss_bytes / 1e6,
+			   (double) x.rss_bytes / (double) n_keys);
 		children[e].last_settle = x;
 		if (x.io.log + x.io.flush > 0)
 			printf("written        %9s: log %.1f MB (%.2fx), %llu flushes %.1f MB (%.2fx), %llu merges %.1f MB (%.2fx); files alone %.2fx; %llu stalls\n",

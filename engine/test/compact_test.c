@@ -295,6 +295,79 @@ graves(void **state)
 	}
 }
 
+/* Rows of texts that share phrases, each step-th row id from first on. */
+static void
+load_phrases(LtgStore *t, uint64_t first, uint32_t n, uint32_t step)
+{
+	static const char *const phrase[] = {
+		"https://www.example-shop.com/electronics/item-", "?ref=newsletter&campaign=", "duration_ms",
+		"checkout_variant", "add_to_cart"
+	};
+	LtgXid		x = lrig_begin(&rig);
+	uint64_t	seed = first;
+
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint8_t		key[5];
+		char		row[160];
+		int			len = snprintf(row, sizeof(row), "%s%u%s%s%06x", phrase[lrig_below(&seed, 5)],
+								   lrig_below(&seed, 9999), phrase[lrig_below(&seed, 5)],
+								   phrase[lrig_below(&seed, 5)], lrig_below(&seed, 1 << 24));
+
+		lrig_rowid(key, first + (uint64_t) i * step);
+		lrig_write(&rig, t, key, 5, LTG_PUT, row, (uint32_t) len, x, 0);
+	}
+	lrig_end(&rig, x, true);
+}
+
+/*
+ * A dictionary is made for the last level, goes on through compactions and a
+ * restart, and a flush among older rows has none.
+ */
+static void
+dictionary(void **state)
+{
+	LtgCompactResult r;
+	LtgConfig	config;
+	const LtgRunSet *rs;
+	LtgStore   *t;
+	uint64_t	id;
+
+	(void) state;
+	lrig_config(&config);
+	config.file_target_bytes = 64 << 20;
+	config.block_size = 8192;
+	lrig_open(&rig, &config);
+	t = lrig_store(&rig, 1, 0);
+	load_phrases(t, 1, 6000, 2);
+	lrig_flush_all(&rig);
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	rs = atomic_load(&t->runs);
+	assert_int_equal(rs->n, 1);
+	assert_true(rs->run[0].level > 0);
+	id = rs->run[0].dict_id;
+	assert_true(id != 0);
+
+	load_phrases(t, 2, 2000, 2);
+	lrig_flush_all(&rig);
+	rs = atomic_load(&t->runs);
+	for (uint32_t i = 0; i < rs->level_start[1]; i++)
+		assert_int_equal(rs->run[i].dict_id, 0);
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	rs = atomic_load(&t->runs);
+	assert_int_equal(rs->n, 1);
+	assert_int_equal(rs->run[0].dict_id, id);
+
+	lrig_flush_all(&rig);
+	lrig_restart(&rig);
+	t = lrig_find(&rig, 1);
+	rs = atomic_load(&t->runs);
+	assert_int_equal(rs->run[0].dict_id, id);
+	assert_int_equal(count_rows(t), 8000);
+	check_all();
+	lrig_close(&rig);
+}
+
 /* A run in an old segment is moved out, so that the file can go. */
 static void
 stragglers(void **state)
@@ -670,6 +743,7 @@ main(void)
 		cmocka_unit_test(small_appends),
 		cmocka_unit_test(fences),
 		cmocka_unit_test(graves),
+		cmocka_unit_test(dictionary),
 		cmocka_unit_test(stragglers),
 		cmocka_unit_test(resolves),
 		cmocka_unit_test(locks),
