@@ -283,6 +283,7 @@ lt_options_init(lt_options *o)
 	o->block_size = 4096;
 	o->compaction_threads = 1;
 	o->compaction_trigger = 4;
+	o->file_bytes = (uint64_t) 64 << 20;
 	o->max_txns = 1024;
 	o->max_threads = 64;
 	o->log_segment_bytes = (uint64_t) 64 << 20;
@@ -299,6 +300,7 @@ make_config(const lt_options *o, LtgConfig *c)
 	c->metadata_bytes = o->metadata_bytes;
 	c->block_size = o->block_size;
 	c->l0_compact_trigger = o->compaction_trigger;
+	c->file_target_bytes = o->file_bytes;
 	c->max_sessions = o->max_threads + 4 + o->compaction_threads;
 }
 
@@ -311,6 +313,8 @@ check_options(const lt_options *o)
 		return "max_txns and max_threads must be at least 1";
 	if (o->compaction_threads < 1 || o->compaction_threads > 16 || o->compaction_trigger < 1)
 		return "compaction_threads must be 1 to 16, and compaction_trigger at least 1";
+	if (o->file_bytes < 4096)
+		return "file_bytes must be at least 4096";
 	if ((o->log_buffer_bytes & (o->log_buffer_bytes - 1)) != 0 || o->log_buffer_bytes < 65536)
 		return "log_buffer_bytes must be a power of two of at least 65536";
 	if (o->log_segment_bytes < o->log_buffer_bytes)

@@ -365,7 +365,8 @@ merge_newer(void)
 	assert_int_equal(p[0].out_level, 0);
 	assert_int_equal(p[0].worker, 77);
 	assert_int_equal(p[0].key.relation, 1);
-	assert_true(p[0].versions_in > 0 && p[0].bytes_written > 0 && p[0].bytes_read > 0);
+	if (strcmp(where, "compact:before-publish") == 0)
+		assert_true(p[0].versions_in > 0 && p[0].bytes_written > 0 && p[0].bytes_read > 0);
 	/* all of it can't be had now */
 	assert_int_equal(ltg_compact_store(other, t, &r), LTG_BUSY);
 	lrig_ok(&rig, ltg_compact(other, &r));
@@ -387,7 +388,7 @@ merge_newer(void)
 static void
 jobs(void **state)
 {
-	static const char *places[] = {"compact:before-publish", "publish:before-manifest"};
+	static const char *places[] = {"compact:before-publish", "compact:slice"};
 
 	(void) state;
 	for (int p = 0; p < 2; p++)
@@ -408,23 +409,20 @@ jobs(void **state)
 			lrig_flush_all(&rig);
 		}
 		put_many(t, 1, 1, 0, 16);
-		if (p == 0)
-		{
-			rig.stop = at_stop;
-			where = places[p];
-			in_the_middle = merge_newer;
-		}
+		rig.stop = at_stop;
+		where = places[p];
+		in_the_middle = merge_newer;
 		lrig_ok(&rig, ltg_compact(rig.s, &r));
 		assert_true(r.compacted);
 		assert_null(in_the_middle);
 		assert_int_equal(ltg_compact_progress(rig.s, NULL, 0), 0);
 		check_all();
-		assert_int_equal(count_rows(t), 15650 + (p == 0 ? 2400 : 0));
+		assert_int_equal(count_rows(t), 15650 + 2400);
 		lrig_flush_all(&rig);
 		lrig_compact_all(&rig);
 		check_all();
 		lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
-		assert_int_equal(count_rows(t), 15650 + (p == 0 ? 2400 : 0));
+		assert_int_equal(count_rows(t), 15650 + 2400);
 		ltg_session_close(other);
 		lrig_close(&rig);
 	}

@@ -519,11 +519,11 @@ replace_it(void)
 static void
 middle(void **state)
 {
-	static const char *places[] = {"compact:start", "compact:before-publish"};
+	static const char *places[] = {"compact:start", "compact:slice", "compact:before-publish"};
 	static void (*const events[]) (void) = {add_more, drop_it, replace_it};
 
 	(void) state;
-	for (int p = 0; p < 2; p++)
+	for (int p = 0; p < 3; p++)
 		for (int e = 0; e < 3; e++)
 		{
 			LtgStore   *t;

@@ -172,6 +172,16 @@ key_index(Life *l, const char *key)
 	return l->n_keys++;
 }
 
+/* Hardly compresses. */
+static uint8_t
+padding_byte(uint64_t writer, size_t i)
+{
+	uint64_t	x = (writer + 1) * UINT64_C(0x9e3779b97f4a7c15) + i * UINT64_C(0xbf58476d1ce4e5b9);
+
+	x ^= x >> 31;
+	return (uint8_t) ((x * UINT64_C(0x94d049bb133111eb)) >> 56);
+}
+
 /* value, writer, padding */
 static size_t
 build_value(uint8_t *buf, uint64_t value, uint64_t writer, uint32_t padding)
@@ -179,7 +189,7 @@ build_value(uint8_t *buf, uint64_t value, uint64_t writer, uint32_t padding)
 	memcpy(buf, &value, 8);
 	memcpy(buf + 8, &writer, 8);
 	for (uint32_t i = 0; i < padding; i++)
-		buf[16 + i] = (uint8_t) (writer * 31 + i);
+		buf[16 + i] = padding_byte(writer, i);
 	return 16 + (size_t) padding;
 }
 
@@ -193,7 +203,7 @@ parse_value(const void *data, size_t size, uint64_t *value, uint64_t *writer)
 	memcpy(value, p, 8);
 	memcpy(writer, p + 8, 8);
 	for (size_t i = 16; i < size; i++)
-		if (p[i] != (uint8_t) (*writer * 31 + (i - 16)))
+		if (p[i] != padding_byte(*writer, i - 16))
 			return false;
 	return true;
 }
@@ -1146,6 +1156,7 @@ choose_life(Life *l)
 	l->old_readers = (int) rnd(l, 4);
 	l->compactors = 1 + (int) rnd(l, 3);
 	l->opt.compaction_trigger = 1 + (uint32_t) rnd(l, 2);
+	l->opt.file_bytes = (uint64_t) 16 << (10 + rnd(l, 5));
 	l->opt.compaction_rate = rnd(l, 3) == 0 ? (uint64_t) 64 << (10 + rnd(l, 8)) : 0;
 	l->txns_per_writer = 10 + rnd(l, 120);
 	l->padding_max = rnd(l, 3) == 0 ? 1500 : 200;

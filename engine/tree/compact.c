@@ -301,6 +301,7 @@ merge_all(Compaction *c)
 	{
 		if (s->port->interrupted(s->port))
 			return LTG_INTERRUPTED;
+		LTG_STOP_POINT(s->port, "compact:slice");
 		LTG_TRY(heed_limit(c));
 		ltg_epoch_enter(s);
 		st = merge_slice(c);
