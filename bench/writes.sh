@@ -9,8 +9,9 @@
 #	LIMIT			lightning.compaction_rate_limit (default 0: none); with one, a
 #					backlog builds up
 #
-# Loads: pgbench's TPC-B, and inserts of rows that hardly compress.  The report
-# goes to standard output and bench/results/writes.txt.
+# Loads: pgbench's TPC-B, and inserts of rows that hardly compress; both on heap
+# tables first, to tell what is the machine's.  The report goes to standard
+# output and bench/results/writes.txt.
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -40,8 +41,6 @@ lightning.compaction_rate_limit = '$LIMIT'
 CONF
 server_start
 sql "CREATE EXTENSION lightning"
-sql "ALTER SYSTEM SET default_table_access_method = 'lightning'"
-sql "SELECT pg_reload_conf()" >/dev/null
 
 counters() # row bytes, file bytes, log bytes, delays, delay us, stops
 {
@@ -80,22 +79,26 @@ load() # name, pgbench arguments
 	# what is in memory belongs to the account
 	sql "SELECT lightning_flush()" >/dev/null
 	after=$(counters)
-	echo "$name, $SECONDS_EACH s, $CLIENTS clients, synchronous_commit = $SYNC, rate limit $LIMIT"
+	echo "$am: $name, $SECONDS_EACH s, $CLIENTS clients, synchronous_commit = $SYNC, rate limit $LIMIT"
 	digest "$work"/log.* | sed 's/^/  /'
+	[ $am = lightning ] || return 0
 	echo "$before $after $most" | awk '{ rows = $7 - $1; files = $8 - $2; log_ = $9 - $3
 		printf "  rows %.1f MB, files written %.1f MB (%.2fx), with the log %.1f MB (%.2fx)\n", rows / 1e6, files / 1e6, files / rows,
 			(files + log_) / 1e6, (files + log_) / rows
 		printf "  largest backlog %d runs, %d delays of %.3f ms on average, %d stops\n", $13, $10 - $4,
-			$10 > $4 ? ($11 - $5) / ($10 - $4) / 1000 : 0, $12 - $6 }'
+			($10 > $4) ? ($11 - $5) / ($10 - $4) / 1000 : 0, $12 - $6 }'
 }
 
 : >"$top/bench/results/writes.txt"
 {
-	pgbench -i -q -s "$SCALE" postgres >"$work/init.out" 2>&1 || { cat "$work/init.out"; exit 1; }
-	sql "VACUUM ANALYZE"
-	load "TPC-B" -M prepared
 	echo "INSERT INTO w SELECT (random() * 1e15)::bigint, string_agg(md5(random()::text), '') FROM generate_series(1, 20) r, generate_series(1, 8) GROUP BY r;" >"$work/insert.sql"
-	sql "CREATE TABLE w (k bigint, v text)"
-	load "inserts of 20 rows of 256 bytes" -f "$work/insert.sql"
+	for am in heap lightning; do
+		export PGOPTIONS="-c default_table_access_method=$am"
+		pgbench -i -q -s "$SCALE" postgres >"$work/init.out" 2>&1 || { cat "$work/init.out"; exit 1; }
+		sql "DROP TABLE IF EXISTS w; CREATE TABLE w (k bigint, v text)" 2>/dev/null
+		sql "VACUUM ANALYZE"
+		load "TPC-B" -M prepared
+		load "inserts of 20 rows of 256 bytes" -f "$work/insert.sql"
+	done
 	echo "checked: $(sql "SELECT count(*) FROM lightning_check_all()") problems"
 } | tee "$top/bench/results/writes.txt"

@@ -287,26 +287,40 @@ lightning_remove_obsolete(LtgSession *s, XLogRecPtr *last_redo)
 }
 
 /*
- * Compaction frees space only with the next checkpoint.  When that is much, and
- * nobody would ask for one for minutes, ask: a table emptied by DELETE, say,
- * should give its space back soon.
+ * Compaction frees space only with the next checkpoint.  When that is a good part
+ * of the whole, and nobody would ask for one for minutes, ask: a table emptied by
+ * DELETE, say, should give its space back soon.  Checkpoints cost full-page images
+ * of other tables and of indexes; so while much is being logged, only when files
+ * have become several times what they need to be.
  */
-#define RECLAIM_MIN_BYTES (16 * 1024 * 1024)
-#define RECLAIM_INTERVAL_MS 20000
+#define RECLAIM_INTERVAL_MS 10000
+#define RECLAIM_MIN_BYTES (4 * 1024 * 1024)
+#define RECLAIM_BUSY_BYTES (256 * 1024 * 1024)
+#define RECLAIM_CALM_LOG (1024 * 1024)	/* logged in one interval */
 
 static void
-reclaim_space(LtgSession *s, TimestampTz *last)
+reclaim_space(LtgSession *s)
 {
+	static TimestampTz looked_at = 0;
+	static XLogRecPtr logged = InvalidXLogRecPtr;
 	TimestampTz now = GetCurrentTimestamp();
+	XLogRecPtr	pos;
 	LtgStats	stats;
+	uint64		live;
+	bool		calm;
 
-	if (!TimestampDifferenceExceeds(*last, now, RECLAIM_INTERVAL_MS))
+	if (!TimestampDifferenceExceeds(looked_at, now, RECLAIM_INTERVAL_MS))
 		return;
-	*last = now;
+	looked_at = now;
+	pos = GetXLogInsertRecPtr();
+	calm = pos - logged < RECLAIM_CALM_LOG;
+	logged = pos;
 	ltg_stats(s, &stats);
-	if (stats.obsolete_bytes < RECLAIM_MIN_BYTES ||
-		stats.obsolete_bytes < (stats.file_bytes - stats.obsolete_bytes) / 4 ||
-		lightning_running_backups() != 0)
+	live = stats.file_bytes - stats.obsolete_bytes;
+	if (calm ? stats.obsolete_bytes < Max(RECLAIM_MIN_BYTES, live / 4) :
+		stats.obsolete_bytes < Max(RECLAIM_BUSY_BYTES, live * 2))
+		return;
+	if (lightning_running_backups() != 0)
 		return;
 
 	/*
@@ -314,7 +328,7 @@ reclaim_space(LtgSession *s, TimestampTz *last)
 	 * is freed is worth what may have to be written.
 	 */
 	RequestCheckpoint(CHECKPOINT_FORCE |
-					  (stats.obsolete_bytes >= (uint64) NBuffers * BLCKSZ / 4 ? CHECKPOINT_IMMEDIATE : 0));
+					  (stats.obsolete_bytes >= (uint64) NBuffers * BLCKSZ / 8 ? CHECKPOINT_IMMEDIATE : 0));
 }
 
 /* ---- the worker ---- */
@@ -527,7 +541,6 @@ static void
 serve(LtgSession *s, XLogRecPtr done)
 {
 	XLogRecPtr	last_redo = InvalidXLogRecPtr;
-	TimestampTz last_reclaim = GetCurrentTimestamp();
 
 	for (;;)
 	{
@@ -552,7 +565,7 @@ serve(LtgSession *s, XLogRecPtr done)
 		else
 		{
 			lightning_remove_obsolete(s, &last_redo);
-			reclaim_space(s, &last_reclaim);
+			reclaim_space(s);
 			wait_ms(GATE_POLL_MS);
 		}
 	}

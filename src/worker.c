@@ -36,6 +36,8 @@
 #define COMPACTOR_NAP_MS 1000
 #define SWEEP_INTERVAL_MS 30000
 #define BACKOFF_MAX_MS 5000
+#define CALM_INTERVAL_MS 10000
+#define CALM_BYTES (1024 * 1024)
 
 /* ---- failures ---- */
 
@@ -370,6 +372,36 @@ flush_waiting(LtgSession *s, long backoff)
 	return 0;
 }
 
+/*
+ * When a burst of writes is over, it goes to files: what it superseded or deleted
+ * can be merged away only then, and the next checkpoint, which would write it
+ * out, may be minutes away.  A trickle is left where it is.
+ */
+static void
+flush_when_calm(LtgSession *s)
+{
+	static TimestampTz looked_at = 0;
+	static uint64 freezes = 0;
+	static uint64 used = 0;
+	uint64		enough = Min((uint64) lightning_memtable_size * 1024 / 8, CALM_BYTES);
+	TimestampTz now = GetCurrentTimestamp();
+	LtgStats	stats;
+	bool		calm;
+
+	if (!TimestampDifferenceExceeds(looked_at, now, CALM_INTERVAL_MS) || RecoveryInProgress())
+		return;
+	looked_at = now;
+	ltg_stats(s, &stats);
+	calm = stats.freezes == freezes && stats.frozen == 0 &&
+		stats.memtable_used >= enough && stats.memtable_used < used + enough / 16;
+	freezes = stats.freezes;
+	used = stats.memtable_used;
+	/* the next round of the main loop writes it */
+	if (calm && lightning_gate_is_up() && ltg_make_room(s, true) == LTG_OK)
+		SetLatch(MyLatch);
+	ltg_clear_error(s);
+}
+
 static void
 do_chores(LtgSession *s, TimestampTz *last_sweep, XLogRecPtr *last_redo)
 {
@@ -384,6 +416,7 @@ do_chores(LtgSession *s, TimestampTz *last_sweep, XLogRecPtr *last_redo)
 		lightning_remove_obsolete(s, last_redo);
 	else
 		lightning_lockstore_tidy();
+	flush_when_calm(s);
 }
 
 void

@@ -213,16 +213,17 @@ static bool
 has_garbage(const LtgRunSet *rs, LtgStore *store, const Level0 *l, bool quiet)
 {
 	uint64_t	hidden = atomic_load_explicit(&store->superseded, memory_order_relaxed);
-	uint64_t	entries = 0;
+	uint64_t	rows = 0;
 	uint64_t	rest;
 
 	/* whatever the samples say: a tombstone hides something */
 	if (hidden < l->tombstones)
 		hidden = l->tombstones;
+	/* graves take no space to speak of: compare with rows */
 	for (uint32_t i = 0; i < rs->n; i++)
-		entries += rs->run[i].entries;
-	rest = entries > hidden ? entries - hidden : 1;
-	if (hidden * 8 < rest)
+		rows += rs->run[i].entries - rs->run[i].tombstones;
+	rest = rows > hidden ? rows - hidden : 1;
+	if (hidden * 8 < rest || hidden == 0)
 		return false;
 	/* cheap enough, or nothing else to do */
 	if (quiet || l->bytes + l->below <= l->raw)

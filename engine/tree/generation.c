@@ -211,6 +211,7 @@ ltg_make_room(LtgSession *s, bool force)
 	bool		taken = ltg_meta_enter(s);
 	LtgGeneration *g = ltg_generations(s)->gen[0];
 	bool		wanted = force || ltg_gen_number(g) == ctx->busy_generation;
+	uint64_t	bytes = ltg_gen_used(g);
 	LtgSeq		cut;
 
 	if (wanted)
@@ -219,7 +220,7 @@ ltg_make_room(LtgSession *s, bool force)
 		ctx->busy_generation = 0;
 	ltg_meta_leave(s, taken);
 	if (wanted && st == LTG_OK)
-		ltg_pace_frozen(s, ltg_gen_capacity(g));
+		ltg_pace_frozen(s, bytes);
 	return st;
 }
 
