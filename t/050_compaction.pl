@@ -74,6 +74,10 @@ ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT 1 FROM pg_stat
 is($node->safe_psql('postgres', 'SELECT count(*) FROM l'), 30000, 'all rows are there');
 
 # ---- what is asked for shows in the progress view, too ----
+# nothing of it is left for the workers, who would be held as well
+$node->safe_psql('postgres', "SELECT lightning_compact('l')");
+ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT 1 FROM pg_stat_progress_lightning_compact)'),
+	'the workers rest');
 $node->safe_psql('postgres', "SELECT lightning_stop_point_set('compact:before-publish')");
 my ($in, $o, $e) = ('', '', '');
 my $client = IPC::Run::start([ 'psql', '-X', '-h', $node->host, '-p', $node->port, '-c',
