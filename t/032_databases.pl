@@ -12,6 +12,7 @@ use Test::More;
 
 my $node = new_node('databases');
 $node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION lightning');
 my $space = $node->basedir . '/space';
 mkdir $space;
 $node->safe_psql('postgres', $_) for ("CREATE TABLESPACE space LOCATION '$space'", 'CREATE DATABASE src');
@@ -141,7 +142,7 @@ for my $format (['plain', 'p', 1], ['custom', 'c', 2], ['directory', 'd', 2], ['
 	{
 		command_ok(['pg_restore', '-e', '-d', $node->connstr("restored_$name"), ($jobs > 1 ? ('-j', $jobs) : ()), $file], "pg_restore -j $jobs: $name");
 	}
-	command_ok(['pg_restore', '-e', '--clean', '--if-exists', '-1', '-d', $node->connstr("restored_$name"), $file], 'and again over it') if $name eq 'clean';
+	command_ok(['pg_restore', '-e', '--clean', '--if-exists', '-1', '-t', 't', '-d', $node->connstr("restored_$name"), $file], 'and again over it') if $name eq 'clean';
 	is($node->safe_psql("restored_$name", $digest), $expected, "restored: $name");
 	$node->safe_psql('postgres', "DROP DATABASE restored_$name");
 }
