@@ -39,6 +39,9 @@ bench-server:
 	@bench/server.sh
 bench-kv:
 	@bench/kv.sh
+# progress, latency and bytes written under a write load; takes 40 minutes
+bench-writes:
+	@bench/writes.sh
 lint:
 	@t/lint.sh
 deps:
