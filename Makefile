@@ -18,7 +18,7 @@
 #
 # The engine's own library and tests are in engine/Makefile.
 
-DRIVERS = check check-postgres check-programs soak demo bench bench-server bench-kv lint deps
+DRIVERS = check check-postgres check-programs soak demo bench bench-server bench-kv bench-writes lint deps
 ifneq (,$(filter $(DRIVERS),$(MAKECMDGOALS)))
 
 # These goals run before PostgreSQL's headers may even be installed, and PGXS
