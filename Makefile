@@ -11,6 +11,7 @@
 #	make check			all tests; the last line is "N passed, N failed"
 #	make check-postgres	PostgreSQL's own suites on heap and on lightning
 #	make check-programs	sysbench, pgTAP and Alembic on lightning tables
+#	make check-valgrind	regression tests on a server under valgrind
 #	make soak			the crash cycles, standby and simulation for much longer
 #	make demo			heap and lightning side by side, and a crash (KEEP=1)
 #	make bench			benchmarks: the server, and the engine as a library
@@ -18,7 +19,7 @@
 #
 # The engine's own library and tests are in engine/Makefile.
 
-DRIVERS = check check-postgres check-programs soak demo bench bench-server bench-kv bench-writes lint deps
+DRIVERS = check check-postgres check-programs check-valgrind soak demo bench bench-server bench-kv bench-writes lint deps
 ifneq (,$(filter $(DRIVERS),$(MAKECMDGOALS)))
 
 # These goals run before PostgreSQL's headers may even be installed, and PGXS
@@ -27,6 +28,8 @@ check:
 	@t/check.sh
 check-postgres:
 	@t/check_postgres.sh $(PARTS)
+check-valgrind:
+	@t/check.sh valgrind
 check-programs:
 	@t/check.sh programs
 soak:

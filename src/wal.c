@@ -16,6 +16,7 @@
 #include "catalog/pg_tablespace_d.h"
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
+#include "utils/memdebug.h"
 #include "utils/memutils.h"
 
 #include "modify.h"
@@ -141,6 +142,9 @@ insert_record(const LightningRecord *rec)
 	XLogRecPtr	end;
 
 	Assert(rec->head_len + rec->body_len <= LIGHTNING_WAL_RECORD_MAX);
+	/* under valgrind: no byte of a record may be left to chance */
+	VALGRIND_CHECK_MEM_IS_DEFINED(rec->head, rec->head_len);
+	VALGRIND_CHECK_MEM_IS_DEFINED(rec->body, rec->body_len);
 	XLogBeginInsert();
 	XLogRegisterData(unconstify(char *, (const char *) rec->head), rec->head_len);
 	if (rec->body_len > 0)

@@ -2,7 +2,7 @@
 # All tests, against private servers: the work behind "make check".
 #
 #	t/check.sh [part ...]	parts: engine asan tsan sim regress isolation tap postgres
-#						programs (not in make check)
+#						programs valgrind (not in make check)
 #
 # Started as root it copies the tree to a directory of the user "postgres" and
 # goes on as that user, since servers refuse to run as root.  PostgreSQL's
@@ -19,6 +19,7 @@ PG_CONFIG=${PG_CONFIG:-pg_config}
 if [ "$(id -u)" = 0 ]; then
 	"$top/.ci/deps" bzip2 xz-utils ca-certificates || exit 1
 	case " $* " in
+		*" valgrind "*) "$top/.ci/deps" valgrind || exit 1 ;;
 		*" programs "*) "$top/.ci/deps" sysbench postgresql-15-pgtap python3-alembic python3-psycopg2 || exit 1 ;;
 	esac
 	work=$(mktemp -d /tmp/lightning-check.XXXXXX)
@@ -108,7 +109,7 @@ for part in $parts; do
 done
 
 case " $parts " in
-	*" regress "* | *" isolation "* | *" tap "* | *" postgres "* | *" programs "*) ;;
+	*" regress "* | *" isolation "* | *" tap "* | *" postgres "* | *" programs "* | *" valgrind "*) ;;
 	*) finish ;;
 esac
 
@@ -176,6 +177,39 @@ tap_part() # name tests...
 	note "$name" $p "$f"
 }
 
+# Regression tests on a server under valgrind: any report is a failure.
+valgrind_part() # tests...
+{
+	local dir=$tmp/valgrind port=54399 f=0
+
+	started=$SECONDS
+	mkdir -p "$dir/log"
+	rm -f "$top/src/wal.o" "$top/lightning.so"
+	make -C "$top" PG_CONFIG="$PG_CONFIG" COPT=-DUSE_VALGRIND install >"$dir/build.log" 2>&1 || f=1
+	"$bindir/initdb" -D "$dir/data" -N -A trust >"$dir/initdb.log" 2>&1
+	{
+		cat "$tmp/regress.conf"
+		echo "unix_socket_directories = '$dir'"
+		printf '%s\n' "port = $port" "autovacuum = off" "shared_buffers = 16MB" \
+			"lightning.memtable_size = '1MB'" "lightning.cache_size = '8MB'"
+	} >>"$dir/data/postgresql.conf"
+	valgrind --quiet --leak-check=no --trace-children=yes --suppressions="$top/t/valgrind.supp" \
+		--log-file="$dir/log/%p" "$bindir/postgres" -D "$dir/data" >"$dir/server.log" 2>&1 &
+	for _ in $(seq 120); do
+		"$bindir/pg_isready" -q -h "$dir" -p $port && break
+		sleep 1
+	done
+	"$pgxs/test/regress/pg_regress" --inputdir="$top" --outputdir="$dir" --bindir="$bindir" \
+		--host="$dir" --port=$port --dbname=valgrind --load-extension=lightning "$@" \
+		>"$dir/regress.log" 2>&1 || { f=1; tail -20 "$dir/regress.log"; }
+	"$bindir/pg_ctl" -D "$dir/data" -m fast -t 300 stop >/dev/null || f=1
+	if [ -n "$(find "$dir/log" -type f -size +0)" ]; then
+		f=1
+		cat "$dir"/log/* | head -100
+	fi
+	note valgrind $((1 - f)) $f
+}
+
 # PostgreSQL's own suites, heap against lightning.
 postgres_part()
 {
@@ -193,6 +227,7 @@ for part in $parts; do
 		regress) regress_part regress "$pgxs/test/regress/pg_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-REGRESS) ;;
 		isolation) regress_part isolation "$pgxs/test/isolation/pg_isolation_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-ISOLATION) ;;
 		tap) tap_part tap "$top"/t/[0-9]*.pl ;;
+		valgrind) valgrind_part modify scan ;;
 		programs) tap_part programs "$top"/t/programs/*.pl ;;
 		postgres) postgres_part ;;
 	esac
