@@ -3,14 +3,15 @@
  *	  The shared region as a whole, sessions, statistics.
  *
  * Layout of the region, each part on a cache line of its own: LtgShared, the
- * epoch table, the bucket arrays, metadata memory, the block cache, the
- * memtable's arenas.
+ * epoch table, the bucket arrays, metadata memory, the block cache,
+ * compressed blocks, the memtable's arenas.
  */
 #include "ltg.h"
 
 #include <stdlib.h>
 
 #include "storage/file.h"
+#include "storage/packed.h"
 #include "tree/hint.h"
 #include "tree/publish.h"
 #include "tree/state.h"
@@ -56,7 +57,7 @@ bucket_count(const LtgConfig *c)
 /* Where the parts of the region begin. */
 typedef struct Layout
 {
-	size_t		epochs, by_key, by_id, files, metadata, cache, arenas, total;
+	size_t		epochs, by_key, by_id, files, metadata, cache, packed, arenas, total;
 } Layout;
 
 static size_t
@@ -80,6 +81,7 @@ lay_out(const LtgConfig *c, Layout *l)
 	l->files = take(&at, LTG_CACHE_LINE, buckets);
 	l->metadata = take(&at, LTG_CACHE_LINE, c->metadata_bytes + ltg_shalloc_overhead());
 	l->cache = take(&at, PAGE, c->cache_bytes);
+	l->packed = take(&at, PAGE, c->packed_bytes);
 	l->arenas = take(&at, PAGE, (size_t) c->memtable_count * c->memtable_bytes);
 	l->total = at + PAGE;		/* the host's memory may start anywhere */
 }
@@ -128,6 +130,8 @@ ltg_shared_init(void *mem, const LtgConfig *c, LtgShared **shared)
 								 copy.metadata_bytes + ltg_shalloc_overhead());
 	sh->cache = ltg_cache_init(base + l.cache, copy.cache_bytes,
 							   copy.block_size + LTG_FRAME_SLACK);
+	if (copy.packed_bytes > 0)
+		sh->packed = ltg_packed_init(base + l.packed, copy.packed_bytes, copy.block_size);
 	if (sh->alloc == NULL || sh->cache == NULL)
 		return LTG_INVALID;
 	sh->next_store_id = sh->next_manifest = 1;
@@ -158,6 +162,7 @@ ltg_session_open(LtgPort *port, LtgShared *shared, LtgSession **session)
 	s->shared = shared;
 	s->epochs = shared->epochs;
 	s->cache = shared->cache;
+	s->packed = shared->packed;
 	s->files_removed = &shared->files_removed;
 	s->latched_stripe = s->pinned = -1;
 	s->write_ctx = s + 1;
@@ -257,6 +262,19 @@ cache_stats(LtgSession *s, LtgStats *stats)
 	stats->cache_frequent_ghosts = c.b2;
 	stats->cache_recent_target = c.p;
 	stats->cache_pinned = c.filling + c.leaving;
+	if (s->packed != NULL)
+	{
+		LtgPackedStats p;
+
+		ltg_packed_stats(s, s->packed, &p);
+		stats->packed_hits = p.hits;
+		stats->packed_misses = p.misses;
+		stats->packed_inserts = p.inserts;
+		stats->packed_evictions = p.evictions;
+		stats->packed_blocks = p.blocks;
+		stats->packed_used = p.bytes_used;
+		stats->packed_capacity = p.bytes_total;
+	}
 }
 
 static void

@@ -34,6 +34,7 @@ typedef struct LtgConfig
 	size_t		memtable_bytes;		/* of one arena, >= 1 MB */
 	uint32_t	memtable_count;		/* arenas, 2..16 */
 	size_t		cache_bytes;
+	size_t		packed_bytes;		/* of compressed blocks behind it, 0: none */
 	size_t		metadata_bytes;		/* stores, run sets */
 	uint32_t	max_sessions;
 	uint32_t	block_size;			/* raw bytes of a data block, 4 kB..128 kB */
@@ -436,6 +437,9 @@ typedef struct LtgStats
 	uint64_t	cache_recent, cache_frequent, cache_recent_ghosts, cache_frequent_ghosts;
 	uint64_t	cache_recent_target;	/* blocks used once get so many frames */
 	uint64_t	cache_pinned;	/* frames being filled, or evicted under a reader */
+	/* compressed blocks behind the cache: its misses, mostly */
+	uint64_t	packed_hits, packed_misses, packed_inserts, packed_evictions;
+	uint64_t	packed_blocks, packed_used, packed_capacity;
 	/* writers */
 	uint64_t	busy;			/* reservations refused for want of room */
 	uint64_t	write_delays, write_delay_us;

@@ -49,6 +49,7 @@ typedef enum LtgLockMode
  */
 #define LTG_LOCK_STRIPES 1024
 #define LTG_LOCK_PINS 16
+#define LTG_LOCK_PACKED_SHARDS 8
 
 typedef enum LtgLockId
 {
@@ -62,7 +63,8 @@ typedef enum LtgLockId
 								 * all taken exclusively by freeze */
 	LTG_LOCK_ALLOC = LTG_LOCK_PIN_0 + LTG_LOCK_PINS,	/* shared allocator */
 	LTG_LOCK_CACHE,				/* cache misses and replacement */
-	LTG_LOCK_EPOCH,				/* retire list */
+	LTG_LOCK_PACKED_0,			/* compressed blocks in memory, by shard */
+	LTG_LOCK_EPOCH = LTG_LOCK_PACKED_0 + LTG_LOCK_PACKED_SHARDS,				/* retire list */
 	LTG_LOCK_COUNT
 } LtgLockId;
 

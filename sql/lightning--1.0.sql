@@ -71,7 +71,10 @@ CREATE FUNCTION @extschema@.lightning_stat_cache(
 	OUT ghost_hits_recent bigint, OUT ghost_hits_frequent bigint, OUT recent bigint,
 	OUT frequent bigint, OUT recent_ghosts bigint, OUT frequent_ghosts bigint,
 	OUT recent_target bigint, OUT pinned bigint, OUT prewarm_read bigint,
-	OUT prewarm_saved bigint)
+	OUT prewarm_saved bigint, OUT compressed_hits bigint, OUT compressed_misses bigint,
+	OUT compressed_inserts bigint, OUT compressed_evictions bigint,
+	OUT compressed_blocks bigint, OUT compressed_used_bytes bigint,
+	OUT compressed_capacity_bytes bigint)
 AS 'MODULE_PATHNAME', 'lightning_stat_cache' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE FUNCTION @extschema@.lightning_stat_background(

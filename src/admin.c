@@ -273,7 +273,7 @@ Datum
 lightning_stat_cache(PG_FUNCTION_ARGS)
 {
 	LtgStats	st;
-	uint64		c[18];
+	uint64		c[25];
 
 	get_stats(&st);
 	c[0] = st.cache_hits;
@@ -294,6 +294,13 @@ lightning_stat_cache(PG_FUNCTION_ARGS)
 	c[15] = st.cache_pinned;
 	c[16] = pg_atomic_read_u64(&lightning_shared->prewarm_read);
 	c[17] = pg_atomic_read_u64(&lightning_shared->prewarm_saved);
+	c[18] = st.packed_hits;
+	c[19] = st.packed_misses;
+	c[20] = st.packed_inserts;
+	c[21] = st.packed_evictions;
+	c[22] = st.packed_blocks;
+	c[23] = st.packed_used;
+	c[24] = st.packed_capacity;
 	return return_counters(fcinfo, c, lengthof(c));
 }
 

@@ -16,6 +16,7 @@
 int			lightning_memtable_size;
 int			lightning_memtable_count;
 int			lightning_cache_size;
+int			lightning_compressed_cache_size;
 int			lightning_metadata_size;
 int			lightning_row_lock_size;
 int			lightning_block_size;
@@ -57,6 +58,13 @@ define_memory_gucs(void)
 							NULL,
 							&lightning_cache_size,
 							lightning_default_int("cache_size", 128 * 1024, GUC_UNIT_KB), 1024, INT_MAX,
+							PGC_POSTMASTER, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.compressed_cache_size",
+							"Size of the memory for compressed blocks behind the cache.",
+							"0: none. A block found there is decompressed, but not read.",
+							&lightning_compressed_cache_size,
+							lightning_default_int("compressed_cache_size", 0, GUC_UNIT_KB), 0, INT_MAX,
 							PGC_POSTMASTER, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.metadata_size",

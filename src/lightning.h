@@ -24,6 +24,7 @@
 extern int	lightning_memtable_size;	/* kB, one arena */
 extern int	lightning_memtable_count;
 extern int	lightning_cache_size;		/* kB */
+extern int	lightning_compressed_cache_size;	/* kB */
 extern int	lightning_metadata_size;	/* kB */
 extern int	lightning_row_lock_size;	/* kB */
 extern int	lightning_compaction_workers;

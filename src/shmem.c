@@ -55,6 +55,7 @@ fill_config(LtgConfig *c)
 	c->memtable_bytes = (size_t) lightning_memtable_size * 1024;
 	c->memtable_count = (uint32_t) lightning_memtable_count;
 	c->cache_bytes = (size_t) lightning_cache_size * 1024;
+	c->packed_bytes = (size_t) lightning_compressed_cache_size * 1024;
 	c->metadata_bytes = (size_t) lightning_metadata_size * 1024;
 	/* the postmaster's own, while it loads, is one of the spare ones */
 	c->max_sessions = (uint32_t) (MaxBackends + NUM_AUXILIARY_PROCS + 8);
@@ -87,6 +88,7 @@ static const char *const tranche_names[] = {
 	"LightningPin",
 	"LightningAlloc",
 	"LightningCache",
+	"LightningPacked",
 	"LightningEpoch"
 };
 
@@ -97,6 +99,8 @@ tranche_of(int lock)
 		return 0;
 	if (lock >= LTG_LOCK_PIN_0 && lock < LTG_LOCK_ALLOC)
 		return 4;
+	if (lock >= LTG_LOCK_PACKED_0 && lock < LTG_LOCK_EPOCH)
+		return 7;
 	switch (lock)
 	{
 		case LTG_LOCK_FLUSH:
@@ -110,7 +114,7 @@ tranche_of(int lock)
 		case LTG_LOCK_CACHE:
 			return 6;
 		default:
-			return 7;
+			return 8;
 	}
 }
 

@@ -145,5 +145,16 @@ $node->append_conf('postgresql.conf', 'lightning.prewarm = off');
 $node->restart;
 is(stat_of('prewarm_read'), '0', 'nothing is read when it is off');
 cmp_ok((cost($points))[1], '>', 50, 'so blocks are missed');
+
+# ---- compressed blocks behind a small cache ----
+$node->append_conf('postgresql.conf', "lightning.cache_size = '1MB'\nlightning.compressed_cache_size = '8MB'");
+$node->restart;
+cost($points) for 1 .. 3;
+my ($ch0, $cm0) = split /\|/, stat_of('compressed_hits, compressed_misses');
+cmp_ok((cost($points))[1], '>', 50, 'blocks that a small cache misses');
+my ($ch1, $cm1) = split /\|/, stat_of('compressed_hits, compressed_misses');
+cmp_ok($ch1 - $ch0, '>', 50, 'are found compressed in memory');
+is($cm1 - $cm0, 0, 'and not read');
+check_clean($node, 'with compressed blocks');
 $node->stop;
 done_testing();

@@ -31,6 +31,7 @@ typedef struct LtgSession
 	LtgFileCache *files;
 	struct LtgCache *cache;		/* block cache of the region; NULL: none, blocks
 								 * are read into private memory */
+	struct LtgPacked *packed;	/* compressed blocks behind it; NULL: none */
 	_Atomic uint64_t *files_removed;	/* shared counter, see storage/file.h;
 										 * NULL: none */
 	void	   *block_ctx;		/* storage/blockio.h: buffers and codec contexts */

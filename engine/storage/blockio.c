@@ -19,6 +19,7 @@
 #include "storage/compress.h"
 #include "storage/file.h"
 #include "storage/format.h"
+#include "storage/packed.h"
 
 /* Kept by the session between reads. */
 typedef struct BlockCtx
@@ -181,14 +182,41 @@ check_envelope(LtgSession *s, const uint8_t *disk, const LtgBlockPtr *at, uint8_
 	return LTG_OK;
 }
 
+/*
+ * Does it pay to keep the block in memory as it is in the file?  A filter or a
+ * block that did not compress would be twice the same.
+ */
+static bool
+worth_packing(const uint8_t *disk, const LtgBlockPtr *at)
+{
+	return at->disk_len <= ltg_load32(disk + LTG_ENV_RAW) / 4 * 3;
+}
+
+/* What a read has to do with the compressed blocks in memory. */
+typedef enum PackedUse
+{
+	PACKED_NONE,				/* the file is what matters */
+	PACKED_LOOK,				/* take it from there, and leave no trace */
+	PACKED_KEEP
+} PackedUse;
+
 /* Read the block's bytes into the session's scratch and verify the envelope. */
 static LtgStatus
-read_envelope(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type)
+read_envelope(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type, PackedUse use)
 {
+	bool		packed;
+
 	LTG_TRY(check_length(s, at));
 	LTG_TRY(scratch(s, &c->disk, &c->disk_cap, at->disk_len));
-	LTG_TRY(ltg_file_read_exact(s, at->file, c->disk, at->disk_len, at->offset));
-	return check_envelope(s, c->disk, at, type);
+	packed = s->packed != NULL && use != PACKED_NONE &&
+		ltg_packed_get(s, s->packed, at->file, at->offset, c->disk, at->disk_len,
+					   use == PACKED_KEEP);
+	if (!packed)
+		LTG_TRY(ltg_file_read_exact(s, at->file, c->disk, at->disk_len, at->offset));
+	LTG_TRY(check_envelope(s, c->disk, at, type));
+	if (use == PACKED_KEEP && !packed && s->packed != NULL && worth_packing(c->disk, at))
+		ltg_packed_put(s, s->packed, at->file, at->offset, c->disk, at->disk_len);
+	return LTG_OK;
 }
 
 /*
@@ -301,13 +329,13 @@ trim_scratch(LtgSession *s, BlockCtx *c)
 /* A miss: from the file to the cache if it takes it, else to private memory. */
 static LtgStatus
 load(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type, bool insert,
-	 void **owned, const uint8_t **data, uint32_t *len)
+	 PackedUse packed, void **owned, const uint8_t **data, uint32_t *len)
 {
 	LtgFrame   *frame = NULL;
 	uint8_t    *dst;
 	LtgStatus	st;
 
-	LTG_TRY(read_envelope(s, c, at, type));
+	LTG_TRY(read_envelope(s, c, at, type, packed));
 	*len = ltg_load32(c->disk + LTG_ENV_RAW);
 	if (insert)
 		frame = ltg_cache_reserve(s, s->cache, *len);
@@ -388,7 +416,7 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 		return LTG_NOMEM;
 	s->blocks_read++;
 	return load(s, c, at, type, s->cache != NULL && use == LTG_CACHE_NORMAL,
-				owned, data, len);
+				use == LTG_CACHE_NORMAL ? PACKED_KEEP : PACKED_LOOK, owned, data, len);
 }
 
 void
@@ -406,7 +434,7 @@ ltg_block_read_file(LtgSession *s, const LtgBlockPtr *at, uint8_t type, void **o
 
 	if (c == NULL)
 		return LTG_NOMEM;
-	return load(s, c, at, type, false, owned, data, len);
+	return load(s, c, at, type, false, PACKED_NONE, owned, data, len);
 }
 
 LtgStatus
@@ -433,7 +461,7 @@ ltg_block_warm(LtgSession *s, LtgFileId file, uint64_t offset, bool touch)
 	frame = ltg_cache_reserve(s, s->cache, len);
 	if (frame == NULL)
 		return LTG_NOT_FOUND;
-	st = read_envelope(s, c, &at, env[LTG_ENV_TYPE]);
+	st = read_envelope(s, c, &at, env[LTG_ENV_TYPE], PACKED_KEEP);
 	if (st == LTG_OK && ltg_load32(c->disk + LTG_ENV_RAW) != len)
 		st = ltg_fail_corrupt(s, file, offset, "no block begins here");
 	if (st == LTG_OK)

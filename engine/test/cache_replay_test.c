@@ -18,7 +18,7 @@
  *	  items to a block (N = 10^6).  OPT sees the future and gets more, but no
  *	  program can.  So 94% cannot be had by replacement alone: it takes more than
  *	  a tenth of the items, in a tenth of the memory.  Compressed blocks behind
- *	  the decompressed ones do that: see compressed_test.c.
+ *	  the decompressed ones do that: see packed_test.c.
  */
 #include <math.h>
 #include <setjmp.h>

@@ -209,6 +209,7 @@ struct LtgShared
 	LtgEpochTable *epochs;
 	LtgShAlloc *alloc;
 	LtgCache   *cache;
+	struct LtgPacked *packed;	/* NULL: none */
 	LtgStore   *_Atomic *stores_by_key;	/* bucket arrays; LTG_LOCK_META to
 										 * change, an epoch to walk */
 	LtgStore   *_Atomic *stores_by_id;
