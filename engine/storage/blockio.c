@@ -438,10 +438,12 @@ ltg_block_read_file(LtgSession *s, const LtgBlockPtr *at, uint8_t type, void **o
 }
 
 LtgStatus
-ltg_block_warm(LtgSession *s, LtgFileId file, uint64_t offset, bool touch)
+ltg_block_warm(LtgSession *s, const LtgBlockPtr *where, bool touch)
 {
 	BlockCtx   *c = block_ctx(s);
-	LtgBlockPtr at = {.file = file, .offset = offset};
+	LtgBlockPtr at = *where;
+	LtgFileId	file = at.file;
+	uint64_t	offset = at.offset;
 	LtgFrame   *frame;
 	uint8_t		env[LTG_ENV_BYTES];
 	uint32_t	len;

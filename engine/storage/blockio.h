@@ -73,9 +73,10 @@ extern LtgStatus ltg_file_read_exact(LtgSession *s, LtgFileId file, void *buf,
 /*
  * Bring the block at this place into the cache (touch: as one that is used more
  * than once).  LTG_NOT_FOUND: it is there, or there is no frame for it; LTG_CORRUPT
- * when no whole block begins here.  REQUIRES: inside an epoch.
+ * when no whole block begins here, or one that needs a dictionary, which *where does
+ * not name (its disk_len does not matter).  REQUIRES: inside an epoch.
  */
-extern LtgStatus ltg_block_warm(LtgSession *s, LtgFileId file, uint64_t offset, bool touch) LTG_MUST_CHECK;
+extern LtgStatus ltg_block_warm(LtgSession *s, const LtgBlockPtr *where, bool touch) LTG_MUST_CHECK;
 
 /* Scratch for the inner blocks of a point read, when they bypass the cache. */
 extern LtgStatus ltg_inner_scratch(LtgSession *s, void ***owned) LTG_MUST_CHECK;

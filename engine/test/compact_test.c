@@ -330,8 +330,10 @@ dictionary(void **state)
 	LtgCompactResult r;
 	LtgConfig	config;
 	const LtgRunSet *rs;
+	LtgPrewarmResult w;
 	LtgStore   *t;
-	uint64_t	id;
+	uint64_t	id,
+				blocks;
 
 	(void) state;
 	lrig_config(&config);
@@ -359,10 +361,18 @@ dictionary(void **state)
 	assert_int_equal(rs->run[0].dict_id, id);
 
 	lrig_flush_all(&rig);
+	assert_int_equal(count_rows(t), 8000);
+	lrig_ok(&rig, ltg_prewarm_save(rig.s, &blocks));
+	assert_true(blocks > 10);
 	lrig_restart(&rig);
 	t = lrig_find(&rig, 1);
 	rs = atomic_load(&t->runs);
 	assert_int_equal(rs->run[0].dict_id, id);
+	/* blocks that need it are brought back into the cache, too */
+	lrig_ok(&rig, ltg_prewarm_load(rig.s, &w));
+	assert_int_equal(w.read + w.gone, blocks);
+	assert_true(w.gone < 8);	/* of the files that were merged */
+	assert_true(w.read > 10);
 	assert_int_equal(count_rows(t), 8000);
 	check_all();
 	lrig_close(&rig);

@@ -188,12 +188,15 @@ test_wrong_places(void **state)
 	ltg_epoch_enter(rig.s);
 	for (uint64_t i = 1; i < 200; i++)
 	{
-		assert_int_not_equal(ltg_block_warm(rig.s, b.file, b.offset + i, false), LTG_OK);
+		LtgBlockPtr at = {.file = b.file, .offset = b.offset + i};
+
+		assert_int_not_equal(ltg_block_warm(rig.s, &at, false), LTG_OK);
 		ltg_clear_error(rig.s);
 	}
-	assert_int_not_equal(ltg_block_warm(rig.s, b.file, UINT64_C(1) << 40, false), LTG_OK);
+	assert_int_not_equal(ltg_block_warm(rig.s, &(LtgBlockPtr) {.file = b.file, .offset = UINT64_C(1) << 40},
+										false), LTG_OK);
 	ltg_clear_error(rig.s);
-	assert_int_not_equal(ltg_block_warm(rig.s, b.file + 1000, 0, false), LTG_OK);
+	assert_int_not_equal(ltg_block_warm(rig.s, &(LtgBlockPtr) {.file = b.file + 1000}, false), LTG_OK);
 	ltg_clear_error(rig.s);
 	ltg_epoch_leave(rig.s);
 	assert_int_equal(stats().frames_used, 0);

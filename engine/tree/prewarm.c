@@ -22,6 +22,7 @@
 #include "base/crc32c.h"
 #include "storage/blockio.h"
 #include "storage/cache.h"
+#include "tree/publish.h"
 #include "tree/shared.h"
 #include "tree/state.h"
 
@@ -181,8 +182,93 @@ file_in_use(LtgSession *s, LtgFileId id)
 	return used;
 }
 
+/*
+ * Dictionaries of the runs there are, by file.  Only of files whose runs have one
+ * in common, or there is but one run: which run a block of another file belongs
+ * to can't be told, and the wrong dictionary might go unnoticed.
+ */
+typedef struct Dictionaries
+{
+	LtgBlockPtr *of;			/* offset and disk_len are not set */
+	uint32_t	n,
+				cap;
+	LtgPort    *port;
+} Dictionaries;
+
+static bool
+note_dictionaries(void *arg, LtgStore *store)
+{
+	Dictionaries *d = arg;
+	const LtgRunSet *rs = atomic_load_explicit(&store->runs, memory_order_acquire);
+
+	for (uint32_t i = 0; rs != NULL && i < rs->n; i++)
+	{
+		LtgBlockPtr p = ltg_run_block(&rs->run[i], 0, 0);
+
+		if (d->n == d->cap)
+		{
+			uint32_t	cap = d->cap == 0 ? 64 : d->cap * 2;
+			void	   *of = d->port->realloc(d->port, d->of, cap * sizeof(LtgBlockPtr));
+
+			if (of == NULL)
+				return false;	/* those that are not known are not brought in */
+			d->of = of;
+			d->cap = cap;
+		}
+		d->of[d->n++] = p;
+	}
+	return true;
+}
+
+static int
+compare_files(const void *a, const void *b)
+{
+	LtgFileId	x = ((const LtgBlockPtr *) a)->file,
+				y = ((const LtgBlockPtr *) b)->file;
+
+	return (x > y) - (x < y);
+}
+
+static void
+collect_dictionaries(LtgSession *s, Dictionaries *d)
+{
+	uint32_t	n = 0;
+
+	memset(d, 0, sizeof(*d));
+	d->port = s->port;
+	ltg_epoch_enter(s);
+	ltg_each_store(s, note_dictionaries, d);
+	ltg_epoch_leave(s);
+	if (d->n > 1)
+		qsort(d->of, d->n, sizeof(LtgBlockPtr), compare_files);
+	/* one per file; of a file whose runs differ, none is used */
+	for (uint32_t i = 0; i < d->n; i++)
+	{
+		if (n == 0 || d->of[n - 1].file != d->of[i].file)
+			d->of[n++] = d->of[i];
+		else if (d->of[n - 1].dict_disk_len == 0 || d->of[i].dict_disk_len == 0 ||
+				 d->of[n - 1].dict_id != d->of[i].dict_id)
+			d->of[n - 1].dict_disk_len = 0;
+	}
+	d->n = n;
+}
+
+/* The block at that place, with what is known of its dictionary. */
+static LtgBlockPtr
+place_of(const Dictionaries *d, LtgFileId file, uint64_t offset)
+{
+	LtgBlockPtr at = {.file = file};
+	const LtgBlockPtr *known = d->n == 0 ? NULL :
+		bsearch(&at, d->of, d->n, sizeof(LtgBlockPtr), compare_files);
+
+	if (known != NULL)
+		at = *known;
+	at.offset = offset;
+	return at;
+}
+
 static LtgStatus
-warm(LtgSession *s, const uint8_t *list, uint32_t n, LtgPrewarmResult *r)
+warm(LtgSession *s, const Dictionaries *d, const uint8_t *list, uint32_t n, LtgPrewarmResult *r)
 {
 	LtgFileId	checked = 0;
 	bool		used = false;
@@ -190,6 +276,7 @@ warm(LtgSession *s, const uint8_t *list, uint32_t n, LtgPrewarmResult *r)
 	for (uint32_t i = 0; i < n; i++, list += ENTRY)
 	{
 		LtgFileId	file = ltg_load64(list);
+		LtgBlockPtr at;
 		LtgStatus	st;
 
 		if (i % 16 == 0 && s->port->interrupted(s->port))
@@ -206,8 +293,9 @@ warm(LtgSession *s, const uint8_t *list, uint32_t n, LtgPrewarmResult *r)
 			r->gone++;
 			continue;
 		}
+		at = place_of(d, file, ltg_load64(list + 8));
 		ltg_epoch_enter(s);
-		st = ltg_block_warm(s, file, ltg_load64(list + 8), list[16] >= LTG_HEAT_FREQUENT);
+		st = ltg_block_warm(s, &at, list[16] >= LTG_HEAT_FREQUENT);
 		ltg_epoch_leave(s);
 		if (st == LTG_OK)
 			r->read++;
@@ -238,8 +326,13 @@ ltg_prewarm_load(LtgSession *s, LtgPrewarmResult *r)
 		r->damaged = true;
 	else if (st == LTG_OK)
 	{
+		Dictionaries d;
+
 		r->listed = ltg_load32(buf + 12);
-		st = warm(s, buf + HEAD, (uint32_t) r->listed, r);
+		collect_dictionaries(s, &d);
+		st = warm(s, &d, buf + HEAD, (uint32_t) r->listed, r);
+		if (d.of != NULL)
+			s->port->free(s->port, d.of);
 	}
 	if (buf != NULL)
 		s->port->free(s->port, buf);
