@@ -40,29 +40,46 @@ SELECT pg_relpages('con') >= 0 AS pages, pg_relpages('con_pkey') > 0 AS index_pa
 SELECT pending_pages >= 0 AS pending FROM pgstatginindex('con_gin');
 SELECT bucket_pages > 0 AS buckets FROM pgstathashindex('con_hash');
 -- pageinspect
-\set VERBOSITY sqlstate
 SELECT get_raw_page('con', 0);
-\set VERBOSITY default
+\set VERBOSITY terse
+SELECT get_raw_page('public.con', 'main', 0);
 SELECT get_raw_page('con', 'fsm', 0);
+SELECT * FROM heap_page_items(get_raw_page('con', 0));
+SELECT i, page_header(get_raw_page(relname, i)) FROM pg_class, generate_series(0, 1) i WHERE oid = 'con'::regclass;
+SELECT get_raw_page('con_none', 0);
+SELECT get_raw_page(NULL, 0);
 SELECT root > 0 AS root FROM bt_metap('con_pkey');
+SELECT root > 0 AS root FROM bt_metap(relname => 'con_pkey');
 SELECT count(*) > 0 AS items FROM bt_page_items('con_pkey', 1);
+SELECT length(get_raw_page('con_pkey', 0)), length(get_raw_page('pg_class', 'main', 0));
+CREATE FUNCTION con_page(name text) RETURNS bytea LANGUAGE sql AS 'SELECT get_raw_page(name, 0)';
+SELECT con_page('con');
+SELECT length(con_page('con_pkey'));
+DO $$ BEGIN PERFORM get_raw_page('con', 0); EXCEPTION WHEN feature_not_supported THEN RAISE NOTICE '%', sqlerrm; END $$;
+DROP FUNCTION con_page;
+CREATE VIEW con_pages AS SELECT get_raw_page('con', 0);
+SELECT * FROM con_pages;
+DROP VIEW con_pages;
 -- visibility, free space
-\set VERBOSITY sqlstate
 SELECT * FROM pg_visibility('con');
-\set VERBOSITY default
+SELECT * FROM pg_visibility('con', 0);
 SELECT * FROM pg_visibility_map('con');
+SELECT pg_visibility_map('con', 0);
 SELECT * FROM pg_visibility_map_summary('con');
 SELECT * FROM pg_check_frozen('con');
-SELECT * FROM pg_check_visible('con');
+SELECT relname, pg_check_visible(oid) FROM pg_class WHERE relname = 'con';
 SELECT pg_truncate_visibility_map('con');
+SELECT count(*) > 0 AS heap FROM pg_visibility('pg_class');
+SELECT count(*) AS heap FROM pg_check_frozen('pg_class');
 SELECT count(*) FROM pg_freespace('con') WHERE avail > 0;
 -- caches
 SELECT pg_prewarm('con_pkey') > 0 AS index;
-\set VERBOSITY sqlstate
-SELECT pg_prewarm('con', 'buffer');
+SELECT pg_prewarm('con');
 SELECT pg_prewarm('con', 'read');
+SELECT pg_prewarm('con', mode => 'prefetch');
+SELECT * FROM pg_prewarm('con', 'buffer', 'main', 0, 0);
+SELECT pg_prewarm(oid) > 0 AS heap FROM pg_class WHERE oid IN ('pg_class'::regclass, 'con_n'::regclass);
 \set VERBOSITY default
-SELECT pg_prewarm('con', 'prefetch') >= 0 AS prefetch;
 SELECT count(*) FROM pg_buffercache WHERE relfilenode = pg_relation_filenode('con')
 	AND reldatabase = (SELECT oid FROM pg_database WHERE datname = current_database());
 -- locks, surgery

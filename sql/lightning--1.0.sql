@@ -55,6 +55,14 @@ AS 'MODULE_PATHNAME', 'lightning_pg_database_size_oid' LANGUAGE C STRICT VOLATIL
 CREATE FUNCTION @extschema@.lightning_pg_database_size(name) RETURNS bigint
 AS 'MODULE_PATHNAME', 'lightning_pg_database_size_name' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
+-- Around the argument of functions that read pages: returns it, or refuses a
+-- lightning table.
+
+CREATE FUNCTION @extschema@.lightning_has_pages("table" regclass) RETURNS regclass
+AS 'MODULE_PATHNAME', 'lightning_has_pages_regclass' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+CREATE FUNCTION @extschema@.lightning_has_pages("table" text) RETURNS text
+AS 'MODULE_PATHNAME', 'lightning_has_pages_text' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
 -- Statistics
 
 CREATE FUNCTION @extschema@.lightning_gate_state() RETURNS text

@@ -107,6 +107,13 @@ extern void lightning_install_size_hooks(void);	/* from _PG_init */
 /* Add the blocks read since the last call to the statistics of the query and
  * the table. */
 extern void lightning_count_blocks(LtgSession *s, Relation rel);
+/* A function of the extension by name, whatever its schema; or InvalidOid. */
+extern Oid	lightning_function(const char *name, int nargs, const Oid *args);
+
+/* ---- pages.c ---- */
+/* Make a call of a module that reads pages refuse lightning tables. */
+struct FuncExpr;
+extern Oid	lightning_guard_pages(struct FuncExpr *call);
 #define lightning_blocks_done(s, rel) \
 	do { \
 		if ((s)->blocks_hit != 0 || (s)->blocks_read != 0) \

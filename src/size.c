@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/transam.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type_d.h"
@@ -201,8 +202,8 @@ static const SizeFunction size_functions[] = {
 };
 
 /* The extension's function, which is where the access method's handler is. */
-static Oid
-replacement(const SizeFunction *f)
+Oid
+lightning_function(const char *name, int nargs, const Oid *args)
 {
 	HeapTuple	tuple = SearchSysCache1(AMNAME, CStringGetDatum("lightning"));
 	Oid			handler;
@@ -215,8 +216,8 @@ replacement(const SizeFunction *f)
 	schema = get_namespace_name(get_func_namespace(handler));
 	if (schema == NULL)
 		return InvalidOid;
-	return LookupFuncName(list_make2(makeString(schema), makeString(pstrdup(f->name))),
-						  f->nargs, f->args, true);
+	return LookupFuncName(list_make2(makeString(schema), makeString(pstrdup(name))),
+						  nargs, args, true);
 }
 
 /* The plan goes when the extension does. */
@@ -235,6 +236,13 @@ redirect_call(FuncExpr *call, PlannedStmt *stmt)
 {
 	Oid			other;
 
+	if (call->funcid >= FirstNormalObjectId)
+	{
+		other = lightning_guard_pages(call);
+		if (OidIsValid(other) && stmt != NULL)
+			add_dependency(stmt, other);
+		return;
+	}
 	/* nearly all functions are none of these */
 	if (call->funcid < F_PG_DATABASE_SIZE_NAME || call->funcid > F_PG_TABLE_SIZE)
 		return;
@@ -242,7 +250,8 @@ redirect_call(FuncExpr *call, PlannedStmt *stmt)
 	{
 		if (size_functions[i].core != call->funcid)
 			continue;
-		other = replacement(&size_functions[i]);
+		other = lightning_function(size_functions[i].name, size_functions[i].nargs,
+								   size_functions[i].args);
 		if (!OidIsValid(other))
 			return;
 		call->funcid = other;
