@@ -191,11 +191,14 @@ in_views(const LightningView *views, uint32 n, const LightningView *view)
 
 /* ---- entering ---- */
 
-/* REQUIRES the lock. */
+/*
+ * REQUIRES the lock.  One that does not fit is not told from others by what is
+ * listed of it.
+ */
 static bool
-is_intact(const LightningView *view)
+is_intact(const LightningView *view, bool fits)
 {
-	return view->xmin >= live->floor || in_views(live->kept, live->n_kept, view);
+	return view->xmin >= live->floor || (fits && in_views(live->kept, live->n_kept, view));
 }
 
 static void
@@ -223,7 +226,7 @@ enter(const LightningView *view, bool fits)
 	bool		intact;
 
 	LWLockAcquire(&live->lock.lock, LW_SHARED);
-	intact = is_intact(view);
+	intact = is_intact(view, fits);
 	if (intact && standing == STANDING_NONE)
 	{
 		holder->n = 0;
@@ -330,6 +333,8 @@ oldest_unknown(void)
 	TransactionId slot_xmin;
 	TransactionId slot_catalog_xmin;
 
+	/* before the processes: a slot's snapshot passes from the slot to its creator */
+	ProcArrayGetReplicationSlotXmin(&slot_xmin, &slot_catalog_xmin);
 	LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
 	for (uint32 i = 0; i < live->n_holders; i++)
 	{
@@ -342,7 +347,6 @@ oldest_unknown(void)
 			oldest = older(oldest, proc->xmin);
 	}
 	LWLockRelease(ProcArrayLock);
-	ProcArrayGetReplicationSlotXmin(&slot_xmin, &slot_catalog_xmin);
 	return older(older(oldest, slot_xmin), slot_catalog_xmin);
 }
 
