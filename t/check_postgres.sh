@@ -126,17 +126,40 @@ query() # name database sql
 	psql -h "$tmp/$1" -U postgres -XAtq -v ON_ERROR_STOP=1 -d "$2" -c "$3"
 }
 
+# A test of our own for the regress suite, which its schedule runs when the tables
+# that most tests read have been filled: background work would compress them
+# further some time in the suite, and plans change with the pages they have.
+at_rest() # directory of results
+{
+	mkdir -p "$1/sql" "$1/expected"
+	cat >"$1/sql/at_rest.sql" <<-'SQL'
+		SELECT lightning_flush() IS NOT NULL AS flushed;
+		SELECT count(lightning_compact(c.oid, rewrite => true)) >= 0 AS compacted
+		  FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+		  WHERE a.amname = 'lightning' AND c.relkind = 'r';
+	SQL
+	cp "$1/sql/at_rest.sql" "$1/expected/at_rest.out"
+	sed 's/^test: tablespace$/&\ntest: at_rest/' "$pgsrc/src/test/regress/parallel_schedule" >"$1/schedule"
+	grep -q '^test: at_rest' "$1/schedule"
+}
+
 # One pass of a suite on a running server: results in $tmp/<server>/<suite>.
 suite() # server regress|isolation [pg_regress argument ...]
 {
-	local server=$1 suite=$2 prog=pg_regress
+	local server=$1 suite=$2 prog=pg_regress schedule=$pgsrc/src/test/$2/$2_schedule
 
 	shift 2
-	[ "$suite" = regress ] || prog=pg_isolation_regress
 	mkdir -p "$tmp/$server/$suite"
+	if [ "$suite" = regress ]; then
+		schedule=$tmp/$server/regress/schedule
+		at_rest "$tmp/$server/regress" || { echo "no place for at_rest in the schedule"; return 1; }
+	else
+		prog=pg_isolation_regress
+		set -- prepared-transactions prepared-transactions-cic "$@"
+	fi
 	"$pgxs/test/$suite/$prog" --inputdir="$pgsrc/src/test/$suite" --outputdir="$tmp/$server/$suite" \
 		--bindir="${psqldir:-$bindir}" --dlpath="$lib" --host="$tmp/$server" --user=postgres \
-		--dbname="pg_$suite" --load-extension=lightning --max-concurrent-tests=20 "$@" \
+		--dbname="pg_$suite" --load-extension=lightning --max-concurrent-tests=20 --schedule="$schedule" "$@" \
 		>"$tmp/$server/$suite.log" 2>&1
 	grep -E '^( [0-9]+ of [0-9]+| All [0-9]+) tests ' "$tmp/$server/$suite.log" >/dev/null && return 0
 	tail -20 "$tmp/$server/$suite.log"
@@ -286,9 +309,8 @@ standby_part()
 	touch "$d/standby.signal"
 	start_server replica "unix_socket_directories = '$tmp/replica'" \
 		"primary_conninfo = 'host=$tmp/primary user=postgres'" "max_standby_streaming_delay = 600s" || bad=1
-	suite primary regress --schedule="$pgsrc/src/test/regress/parallel_schedule" || bad=1
-	suite primary isolation --schedule="$pgsrc/src/test/isolation/isolation_schedule" \
-		prepared-transactions prepared-transactions-cic || bad=1
+	suite primary regress || bad=1
+	suite primary isolation || bad=1
 	if [ $bad != 0 ]; then
 		tail -20 "$tmp/replica/log"
 		note standby 0 1
@@ -361,9 +383,8 @@ cassert_part()
 
 suites() # prefix of names
 {
-	both "$1regress" regress --schedule="$pgsrc/src/test/regress/parallel_schedule"
-	both "$1isolation" isolation --schedule="$pgsrc/src/test/isolation/isolation_schedule" \
-		prepared-transactions prepared-transactions-cic
+	both "$1regress" regress
+	both "$1isolation" isolation
 }
 
 # Parts in processes of their own at the same time: isolation tests mostly wait.
@@ -393,11 +414,10 @@ for part in $parts; do
 			at_once regress isolation
 			;;
 		regress)
-			both regress regress --schedule="$pgsrc/src/test/regress/parallel_schedule"
+			both regress regress
 			;;
 		isolation)
-			both isolation isolation --schedule="$pgsrc/src/test/isolation/isolation_schedule" \
-				prepared-transactions prepared-transactions-cic
+			both isolation isolation
 			;;
 		standby) standby_part ;;
 		cassert) cassert_part ;;

@@ -14,7 +14,7 @@
 #	-lines of heap
 #	+lines of lightning
 #
-# "# maybe: why" marks a difference that depends on timing and may be absent.
+# "# maybe: why" marks a difference that not every server has, and may be absent.
 # A number in a listed line may be given as {n}: any number stands there.
 #
 # Without tests: every test that either directory has.  One line per test that
