@@ -428,6 +428,55 @@ jobs(void **state)
 	}
 }
 
+/* Tombstones of some rows arrive in level 0 while a run of level 1 is chosen. */
+static void
+flush_tombstones(void)
+{
+	LtgSession *mine = rig.s;
+
+	rig.s = other;
+	put_rows(lrig_find(&rig, 1), 10, 20, 0, LTG_DELETE);
+	lrig_flush_all(&rig);
+	rig.s = mine;
+}
+
+/* A flush between scoring and planning moves the places of runs (C6). */
+static void
+stale_places(void **state)
+{
+	LtgStore   *t;
+	LtgCompactResult r;
+	LtgConfig	c;
+	LtgXid		open_xid;
+
+	(void) state;
+	lrig_config(&c);
+	lrig_open(&rig, &c);
+	lrig_ok(&rig, ltg_session_open(rig.port, rig.shared, &other));
+	t = lrig_store(&rig, 1, LTG_STORE_KEEP_GRAVES);
+	/* versions of level 1 that can be settled later on */
+	open_xid = lrig_begin(&rig);
+	put_rows(t, 0, 500, 104, LTG_PUT);
+	lrig_flush_all(&rig);
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	assert_true(info_of(t).unsettled > 0);
+	assert_int_equal(info_of(t).l0_runs, 0);
+	lrig_end(&rig, open_xid, true);
+
+	rig.stop = at_stop;
+	where = "compact:scored";
+	in_the_middle = flush_tombstones;
+	lrig_ok(&rig, ltg_compact(rig.s, &r));
+	assert_null(in_the_middle);
+	check_all();
+	assert_int_equal(count_rows(t), 480);
+	lrig_compact_all(&rig);
+	check_all();
+	assert_int_equal(count_rows(t), 480);
+	ltg_session_close(other);
+	lrig_close(&rig);
+}
+
 /* ---- limits ---- */
 
 static uint64_t paused[2];
@@ -598,6 +647,7 @@ main(void)
 		cmocka_unit_test(deleted_under_snapshot),
 		cmocka_unit_test(updated),
 		cmocka_unit_test(jobs),
+		cmocka_unit_test(stale_places),
 		cmocka_unit_test(rate_limit),
 		cmocka_unit_test(limit_and_interrupt),
 		cmocka_unit_test(slowed),

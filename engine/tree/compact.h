@@ -29,6 +29,9 @@
  *	 C5. Whether older sources hold a key is asked of the store's current runs:
  *		 other jobs may have moved them since the inputs were picked.  By C1
  *		 nothing passes from above a job's inputs to below its outputs.
+ *	 C6. Flushes and other jobs publish while candidates are collected.  A
+ *		 candidate names runs by their places in a run set, so it is good for
+ *		 that set only: if the store has got another one, it is dropped.
  */
 #ifndef LTG_COMPACT_H
 #define LTG_COMPACT_H
@@ -88,6 +91,7 @@ typedef struct LtgCandidate
 	LtgStore   *store;
 	LtgCompactReason reason;
 	uint64_t	score;
+	const LtgRunSet *set;		/* what was looked at; NULL: nothing (ALL) */
 	uint32_t	level;			/* LEVEL, GRAVES, RESOLVE */
 	uint32_t	run;			/* GRAVES, RESOLVE, TIER: index in the set */
 	uint32_t	n;				/* TIER: how many */
@@ -104,6 +108,7 @@ typedef struct LtgPicker
 	uint64_t	now;
 	uint64_t	generation;		/* number of the active one */
 	const LtgGenList *gens;
+	const LtgRunSet *set;		/* of the store being scored */
 	uint32_t	n;
 	LtgCandidate best[LTG_CANDIDATES_MAX];	/* by falling score */
 } LtgPicker;

@@ -11,6 +11,7 @@
 #include "storage/file.h"
 #include "tree/gc.h"
 
+#define PICK_TRIES 4			/* before it is left to the next round */
 #define ASKED_FOR_US 500000		/* others keep off for so long */
 
 /* ---- from a candidate to a plan ---- */
@@ -270,6 +271,8 @@ make_plan(LtgSession *s, const LtgCandidate *c, LtgCompactPlan *plan)
 	plan->store_id = ltg_store_id(store);
 	if (rs == NULL || rs->n == 0 || plan->store_id == 0)
 		return LTG_OK;
+	if (c->set != NULL && c->set != rs)
+		return LTG_OK;			/* C6; the epoch keeps addresses unique */
 	size = offsetof(LtgRunSet, run) + rs->n * sizeof(LtgRunRef);
 	plan->set = port->alloc(port, size);
 	plan->in = port->alloc(port, rs->n * sizeof(uint32_t));
@@ -328,8 +331,15 @@ pick_all(LtgSession *s, LtgStore *store, LtgCompactPlan *plan)
 	return st;
 }
 
+static bool
+is_stale(const LtgCandidate *c)
+{
+	return atomic_load_explicit(&c->store->runs, memory_order_acquire) != c->set;
+}
+
+/* *stale: a candidate was dropped because its store has changed since. */
 static LtgStatus
-pick_any(LtgSession *s, LtgCompactPlan *plan)
+pick_once(LtgSession *s, LtgCompactPlan *plan, bool *stale)
 {
 	LtgPicker	p = {
 		.s = s, .horizon = plan->horizon, .floor = plan->floor,
@@ -338,11 +348,25 @@ pick_any(LtgSession *s, LtgCompactPlan *plan)
 	LtgStatus	st = LTG_OK;
 
 	ltg_compact_score(&p);
+	LTG_STOP_POINT(s->port, "compact:scored");
+	*stale = false;
 	for (uint32_t i = 0; i < p.n && st == LTG_OK && plan->store == NULL; i++)
 	{
 		free_plan(s, plan);
 		st = make_plan(s, &p.best[i], plan);
+		*stale |= is_stale(&p.best[i]);
 	}
+	return st;
+}
+
+static LtgStatus
+pick_any(LtgSession *s, LtgCompactPlan *plan)
+{
+	bool		stale = true;
+	LtgStatus	st = LTG_OK;
+
+	for (int i = 0; i < PICK_TRIES && stale && st == LTG_OK && plan->store == NULL; i++)
+		st = pick_once(s, plan, &stale);
 	return st;
 }
 

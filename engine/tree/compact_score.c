@@ -56,6 +56,7 @@ offer(LtgPicker *p, LtgCandidate c)
 {
 	uint32_t	at;
 
+	c.set = p->set;
 	/* level 0 goes before the rest, unless a level below is far too large */
 	if (c.score >= DUE && (c.reason == LTG_COMPACT_L0 || c.reason == LTG_COMPACT_TIER))
 		c.score += DUE;
@@ -373,6 +374,7 @@ score_store(void *arg, LtgStore *store)
 	if (rs == NULL || rs->n == 0 || p->now < atomic_load(&store->compact_not_before) ||
 		p->now < atomic_load(&store->asked_for))
 		return true;
+	p->set = rs;
 	quiet = is_quiet(p, ltg_store_id(store));
 	score_level0(p, store, rs, quiet);
 	for (uint32_t level = 1; level + 1 < LTG_LEVELS_MAX; level++, target *= LTG_LEVEL_RATIO)
