@@ -3,6 +3,7 @@
 #
 #	KEYS     list of sizes (default "1000000 10000000")
 #	ROUNDS   how often each phase runs, in turns (default 5)
+#	MEMORY   list of budgets in MB for caches and write buffers (default 1024)
 #
 # The report goes to standard output and bench/results/kv.txt, raw lines to
 # bench/results/kv.tsv.
@@ -24,9 +25,11 @@ trap 'rm -rf "$work"' EXIT
 : >"$top/bench/results/kv.txt"
 : >"$top/bench/results/kv.tsv"
 for keys in ${KEYS:-1000000 10000000}; do
+for memory in ${MEMORY:-1024}; do
 	mkdir "$work/$keys"
-	"$build/kv" -n "$keys" -r "${ROUNDS:-5}" -m 1024 -t 2 -d "$work/$keys" |
-		tee >(grep '^raw' | sed "s/^raw/$keys/" >>"$top/bench/results/kv.tsv") |
+	"$build/kv" -n "$keys" -r "${ROUNDS:-5}" -m "$memory" -t 2 -d "$work/$keys" |
+		tee >(grep '^raw' | sed "s/^raw/$keys\t$memory/" >>"$top/bench/results/kv.tsv") |
 		grep -v '^raw' | tee -a "$top/bench/results/kv.txt"
 	rm -rf "$work/$keys"
+done
 done
