@@ -53,7 +53,9 @@ typedef enum lt_status
 	LT_OK = 0,
 	LT_NOT_FOUND = 1,			/* no such key or tree */
 	LT_END = 2,					/* a cursor has no more rows */
-	LT_BUSY = 3,				/* too many handles at once; the directory is in use */
+	LT_BUSY = 3,				/* too many handles at once, or transactions since the
+								 * oldest one open: nothing was written; the
+								 * directory is in use */
 	LT_CORRUPT = 4,				/* files are damaged or missing */
 	LT_IO = 5,					/* the operating system refused */
 	LT_NOSPACE = 6,				/* the disk is full */

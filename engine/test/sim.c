@@ -135,7 +135,8 @@ wrong(Life *l, const char *fmt, ...)
 static bool
 excused(Life *l, lt_status st)
 {
-	if (st == LT_CONFLICT)
+	/* a long reader may let the window of transactions fill up */
+	if (st == LT_CONFLICT || st == LT_BUSY)
 		return true;
 	return l->round_faulty &&
 		(st == LT_IO || st == LT_NOSPACE || st == LT_NOMEM || st == LT_POISONED);
@@ -302,6 +303,8 @@ commit_ended(Life *l, uint32_t id, lt_status st)
 		m->outcome = O_ACKED;
 		l->r->commits++;
 	}
+	else if (st == LT_BUSY)
+		m->outcome = O_ABORTED; /* nothing was written */
 	else
 		m->outcome = O_DOUBT;
 }
