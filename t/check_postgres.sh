@@ -128,7 +128,8 @@ query() # name database sql
 
 # A test of our own for the regress suite, which its schedule runs when the tables
 # that most tests read have been filled: background work would compress them
-# further some time in the suite, and plans change with the pages they have.
+# further some time in the suite, and plans change with the pages they have.  For
+# the same reason the test with CHECKPOINTs, stats, gets a group for itself.
 at_rest() # directory of results
 {
 	mkdir -p "$1/sql" "$1/expected"
@@ -139,8 +140,9 @@ at_rest() # directory of results
 		  WHERE a.amname = 'lightning' AND c.relkind = 'r';
 	SQL
 	cp "$1/sql/at_rest.sql" "$1/expected/at_rest.out"
-	sed 's/^test: tablespace$/&\ntest: at_rest/' "$pgsrc/src/test/regress/parallel_schedule" >"$1/schedule"
-	grep -q '^test: at_rest' "$1/schedule"
+	sed 's/^test: tablespace$/&\ntest: at_rest/; s/^\(test: .*\) stats$/\1\ntest: stats/' \
+		"$pgsrc/src/test/regress/parallel_schedule" >"$1/schedule"
+	[ "$(grep -c -e '^test: at_rest$' -e '^test: stats$' "$1/schedule")" = 2 ]
 }
 
 # One pass of a suite on a running server: results in $tmp/<server>/<suite>.
@@ -152,7 +154,7 @@ suite() # server regress|isolation [pg_regress argument ...]
 	mkdir -p "$tmp/$server/$suite"
 	if [ "$suite" = regress ]; then
 		schedule=$tmp/$server/regress/schedule
-		at_rest "$tmp/$server/regress" || { echo "no place for at_rest in the schedule"; return 1; }
+		at_rest "$tmp/$server/regress" || { echo "no place for at_rest or stats in the schedule"; return 1; }
 	else
 		prog=pg_isolation_regress
 		set -- prepared-transactions prepared-transactions-cic "$@"
