@@ -11,7 +11,7 @@
 #	make check			all tests; the last line is "N passed, N failed"
 #	make check-postgres	PostgreSQL's own suites on heap and on lightning
 #	make check-programs	sysbench, pgTAP and Alembic on lightning tables
-#	make check-valgrind	regression tests on a server under valgrind
+#	make check-valgrind	regression tests on a server under valgrind (TESTS="scan ...")
 #	make soak			the crash cycles, standby and simulation for much longer
 #	make demo			heap and lightning side by side, and a crash (KEEP=1)
 #	make bench			benchmarks: the server, and the engine as a library
