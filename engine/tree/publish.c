@@ -125,6 +125,12 @@ build_run_set(LtgSession *s, Change *c)
 		memcpy(&rs->run[rs->n], e->add, e->n_add * sizeof(LtgRunRef));
 	rs->n = n;
 	ltg_run_set_arrange(rs);
+	/* in every build: a reader of runs that overlap would miss versions */
+	if (!ltg_run_set_valid(rs))
+	{
+		ltg_shfree(s, sh->alloc, rs);
+		return ltg_fail(s, LTG_INVALID, "the new runs of a store would overlap others");
+	}
 	c->runs = rs;
 	return LTG_OK;
 }
@@ -258,7 +264,6 @@ swap_store(Publication *p, Change *c)
 			ltg_shfree(s, sh->alloc, c->runs);
 		return;
 	}
-	LTG_ASSERT(c->runs == NULL || ltg_run_set_valid(c->runs));
 	for (uint32_t i = 0; i < c->edit->n_add; i++)
 		ltg_file_ref(s, c->edit->add[i].file);
 	old = atomic_load_explicit(&c->store->runs, memory_order_relaxed);
