@@ -98,6 +98,8 @@ ltg_prewarm_save(LtgSession *s, uint64_t *blocks)
 	{
 		if (list != NULL)
 			port->free(port, list);
+		if (buf != NULL)
+			port->free(port, buf);
 		return ltg_fail(s, LTG_NOMEM, "out of memory for a list of %llu blocks",
 						(unsigned long long) stats.frames);
 	}
