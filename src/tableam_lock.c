@@ -180,6 +180,33 @@ step_to_next(RowLocking *k)
 	}
 }
 
+/* The row has moved: lock what it moved to first.  Returns what try_lock does. */
+static bool
+lock_where_it_went(RowLocking *k, TM_Result *result)
+{
+	uint64		moved_to = k->look.newest.aux;
+
+	ltg_unlatch(k->s);
+	*result = lock_moved_chain(k, moved_to);
+	if (*result == TM_Ok)
+	{
+		k->chain_locked = moved_to;
+		return false;
+	}
+
+	/* the key is gone, by a transaction that has finished */
+	latch_and_look(k);
+	if (!k->look.have_base)
+		lightning_no_such_version(k->rel, k->look.rowid, k->look.tag);
+	if (*result == TM_Updated && k->find_last && k->look.have_next)
+	{
+		step_to_next(k);
+		return false;
+	}
+	*result = finish(k, *result);
+	return true;
+}
+
 /*
  * One look at the row, with the latch held.  Returns true when *result is
  * final (and the latch released), false to look again.
@@ -267,29 +294,7 @@ try_lock(RowLocking *k, TM_Result *result)
 
 	if (k->look.have_next && k->follow_updates && is_moved(&k->look.newest) &&
 		k->chain_locked != k->look.newest.aux)
-	{
-		uint64		moved_to = k->look.newest.aux;
-
-		ltg_unlatch(k->s);
-		*result = lock_moved_chain(k, moved_to);
-		if (*result == TM_Ok)
-		{
-			k->chain_locked = moved_to;
-			return false;
-		}
-
-		/* the key is gone, by a transaction that has finished */
-		latch_and_look(k);
-		if (!k->look.have_base)
-			lightning_no_such_version(k->rel, k->look.rowid, k->look.tag);
-		if (*result == TM_Updated && k->find_last && k->look.have_next)
-		{
-			step_to_next(k);
-			return false;
-		}
-		*result = finish(k, *result);
-		return true;
-	}
+		return lock_where_it_went(k, result);
 
 	take_lock(k);
 	*result = finish(k, TM_Ok);
