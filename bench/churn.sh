@@ -87,7 +87,7 @@ run() # am old|none
 
 	sql "DROP TABLE IF EXISTS churn" >/dev/null
 	sql "CREATE TABLE churn (id int, sec int, n int, at int, pad text) USING $am"
-	sql "INSERT INTO churn SELECT i, hashint4(i), 0, 0, substr(md5(i::text) || md5((i + 7)::text) || md5((i * 3)::text), 1, 80) FROM generate_series(1, $rows) i"
+	sql "INSERT INTO churn SELECT i, hashint4(i), abs(hashint4(i)) % 5, i, substr(md5(i::text) || md5((i + 7)::text) || md5((i * 3)::text), 1, 80) FROM generate_series(1, $rows) i"
 	sql "ALTER TABLE churn ADD PRIMARY KEY (id)"
 	sql "CREATE INDEX ON churn (sec)"
 	sql "VACUUM ANALYZE churn"

@@ -40,7 +40,10 @@ typedef struct LtgConfig
 	uint32_t	block_size;			/* raw bytes of a data block, 4 kB..128 kB */
 	uint32_t	filter_bits_per_key;
 	uint32_t	l0_compact_trigger;	/* level-0 runs of a store that are worth a merge */
-	uint64_t	file_target_bytes;	/* of compaction outputs */
+	uint32_t	space_limit;	/* percent of a store that new versions of its rows may
+								 * take in level 0 before they are merged with it,
+								 * whatever that writes; 0: no limit */
+	uint64_t	file_target_bytes;	/* of compaction outputs, at most */
 	int			zstd_level;
 } LtgConfig;
 
@@ -361,6 +364,12 @@ extern void ltg_store_clear_graves(LtgSession *s, LtgStore *store, LtgSeq upto);
  * The host calls it only while no base backup runs.
  */
 extern LtgStatus ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed) LTG_MUST_CHECK;
+typedef struct LtgObsolete
+{
+	uint64_t	manifest;		/* the current one's number */
+	uint64_t	files, bytes;	/* data files that no run set refers to */
+} LtgObsolete;
+extern void ltg_obsolete(LtgSession *s, LtgObsolete *o);
 
 /* ---- starting ---- */
 

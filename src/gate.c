@@ -215,122 +215,6 @@ remove_closed_mark(int elevel)
 	mark_removed = true;
 }
 
-/* ---- files that nothing needs ---- */
-
-/*
- * XLogCtl's first member, as in xlog.c of this major version.  Only read, and
- * only believed if a field with a known value is where it should be.
- */
-typedef struct InsertState
-{
-	slock_t		insertpos_lck;
-	uint64		CurrBytePos;
-	uint64		PrevBytePos;
-	char		pad[PG_CACHE_LINE_SIZE];
-	XLogRecPtr	RedoRecPtr;
-	bool		forcePageWrites;
-	bool		fullPageWrites;
-	int			runningBackups;
-	XLogRecPtr	lastBackupStart;
-} InsertState;
-
-int
-lightning_running_backups(void)
-{
-	static const volatile InsertState *insert = NULL;
-	int			n;
-
-	if (insert == NULL)
-	{
-		bool		found;
-
-		insert = ShmemInitStruct("XLOG Ctl", XLOGShmemSize(), &found);
-		if (!found)
-			elog(PANIC, "write-ahead log state is not in shared memory");
-	}
-	n = insert->runningBackups;
-	if (insert->RedoRecPtr != GetRedoRecPtr() || n < 0 || n > 100000)
-		return 1;
-	return n;
-}
-
-static XLogRecPtr
-completed_redo(void)
-{
-	XLogRecPtr	redo;
-
-	LWLockAcquire(ControlFileLock, LW_SHARED);
-	redo = lightning_control_file()->checkPointCopy.redo;
-	LWLockRelease(ControlFileLock);
-	return redo;
-}
-
-/*
- * Once per completed checkpoint.  A backup that begins right after we looked
- * needs none of the files that go now: no manifest in keeping refers to them.
- */
-void
-lightning_remove_obsolete(LtgSession *s, XLogRecPtr *last_redo)
-{
-	XLogRecPtr	redo = completed_redo();
-	uint32		removed = 0;
-	LtgStatus	st;
-
-	if (redo == *last_redo || lightning_running_backups() != 0)
-		return;
-	st = ltg_remove_obsolete(s, redo, &removed);
-	if (st != LTG_OK)
-		lightning_log_failure(s, st, "removing old files");
-	else
-		*last_redo = redo;
-	pg_atomic_fetch_add_u64(&lightning_shared->files_removed, removed);
-}
-
-/*
- * Compaction frees space only with the next checkpoint.  When that is a good part
- * of the whole, and nobody would ask for one for minutes, ask: a table emptied by
- * DELETE, say, should give its space back soon.  Checkpoints cost full-page images
- * of other tables and of indexes; so while much is being logged, only when files
- * have become several times what they need to be.
- */
-#define RECLAIM_INTERVAL_MS 10000
-#define RECLAIM_MIN_BYTES (4 * 1024 * 1024)
-#define RECLAIM_BUSY_BYTES (256 * 1024 * 1024)
-#define RECLAIM_CALM_LOG (1024 * 1024)	/* logged in one interval */
-
-static void
-reclaim_space(LtgSession *s)
-{
-	static TimestampTz looked_at = 0;
-	static XLogRecPtr logged = InvalidXLogRecPtr;
-	TimestampTz now = GetCurrentTimestamp();
-	XLogRecPtr	pos;
-	LtgStats	stats;
-	uint64		live;
-	bool		calm;
-
-	if (!TimestampDifferenceExceeds(looked_at, now, RECLAIM_INTERVAL_MS))
-		return;
-	looked_at = now;
-	pos = GetXLogInsertRecPtr();
-	calm = pos - logged < RECLAIM_CALM_LOG;
-	logged = pos;
-	ltg_stats(s, &stats);
-	live = stats.file_bytes - stats.obsolete_bytes;
-	if (calm ? stats.obsolete_bytes < Max(RECLAIM_MIN_BYTES, live / 4) :
-		stats.obsolete_bytes < Max(RECLAIM_BUSY_BYTES, live * 2))
-		return;
-	if (lightning_running_backups() != 0)
-		return;
-
-	/*
-	 * Without waiting: the checkpointer waits for this process.  At once if what
-	 * is freed is worth what may have to be written.
-	 */
-	RequestCheckpoint(CHECKPOINT_FORCE |
-					  (stats.obsolete_bytes >= (uint64) NBuffers * BLCKSZ / 8 ? CHECKPOINT_IMMEDIATE : 0));
-}
-
 /* ---- the worker ---- */
 
 static void
@@ -540,7 +424,6 @@ let_pass(XLogRecPtr done, XLogRecPtr *redo)
 static void
 serve(LtgSession *s, XLogRecPtr done)
 {
-	XLogRecPtr	last_redo = InvalidXLogRecPtr;
 
 	for (;;)
 	{
@@ -560,14 +443,8 @@ serve(LtgSession *s, XLogRecPtr done)
 			pg_atomic_write_u64(&lightning_shared->gate_done, done);
 			continue;
 		}
-		if (completed_redo() < done)
-			wait_ms(GATE_BUSY_POLL_MS);
-		else
-		{
-			lightning_remove_obsolete(s, &last_redo);
-			reclaim_space(s);
-			wait_ms(GATE_POLL_MS);
-		}
+		lightning_remove_obsolete(s);
+		wait_ms(lightning_completed_redo() < done ? GATE_BUSY_POLL_MS : GATE_POLL_MS);
 	}
 }
 

@@ -23,6 +23,7 @@ int			lightning_block_size;
 int			lightning_filter_bits;
 int			lightning_zstd_level;
 int			lightning_compaction_trigger;
+int			lightning_space_limit;
 int			lightning_compaction_workers;
 int			lightning_compaction_rate_limit;
 bool		lightning_inplace_update;
@@ -112,6 +113,13 @@ define_file_gucs(void)
 							NULL,
 							&lightning_compaction_trigger,
 							lightning_default_int("compaction_trigger", 4, 0), 2, 64,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.space_limit",
+							"Percent by which new row versions may enlarge a table before they are merged with it.",
+							"Zero means that they are merged when it is cheap.",
+							&lightning_space_limit,
+							lightning_default_int("space_limit", 25, 0), 0, 1000,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.compaction_workers",

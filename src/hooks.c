@@ -228,6 +228,8 @@ lightning_object_access(ObjectAccessType access, Oid classId, Oid objectId, int 
 		prev_object_access(access, classId, objectId, subId, arg);
 	if (access == OAT_DROP && classId == RelationRelationId && subId == 0)
 		lightning_note_temp_drop();
+	if (access == OAT_FUNCTION_EXECUTE)
+		lightning_note_file_access(objectId);
 	if (access == OAT_POST_CREATE && classId == RelationRelationId && subId == 0)
 		lightning_options_created(objectId);
 }

@@ -34,6 +34,7 @@ extern int	lightning_block_size;		/* kB, raw bytes of a data block */
 extern int	lightning_filter_bits;
 extern int	lightning_zstd_level;
 extern int	lightning_compaction_trigger;
+extern int	lightning_space_limit;
 typedef enum LightningWalCompression
 {
 	LIGHTNING_WAL_PLAIN,

@@ -72,6 +72,7 @@ static const PresetValue preset_values[] = {
 	{"filter_bits",			{NULL,		"14",		"8",	"8",		NULL,		NULL}},
 	{"zstd_level",			{NULL,		NULL,		"1",	NULL,		"1",		NULL}},
 	{"compaction_trigger",	{NULL,		"2",		"8",	NULL,		NULL,		NULL}},
+	{"space_limit",			{NULL,		NULL,		"100",	NULL,		NULL,		NULL}},
 	{"compaction_workers",	{NULL,		NULL,		"3",	"1",		"1",		NULL}},
 	{"prewarm",				{NULL,		NULL,		NULL,	NULL,		"off",		NULL}},
 	{"wal_compression",		{NULL,		NULL,		"lz4",	NULL,		NULL,		NULL}},

@@ -80,6 +80,7 @@ typedef struct LightningShared
 	pg_atomic_uint64 gate_done;		/* redo point flushed for, last */
 	pg_atomic_uint64 gate_flushes;
 	pg_atomic_uint64 files_removed;
+	pg_atomic_uint64 copied_at;		/* last time that files were read by SQL, or 0 */
 	ConditionVariable gate_cv;		/* the state has changed */
 	ConditionVariable room_cv;		/* a flush has ended */
 
@@ -168,12 +169,18 @@ extern Relation lightning_open(Oid relid, LOCKMODE mode);
 extern PGDLLEXPORT void lightning_gate_main(Datum arg);
 /* At server start: D at which the gate was last closed; 0 if it was not. */
 extern XLogRecPtr lightning_read_closed_mark(void);
-/* Number of base backups in progress; 1 if it can't be told. */
-extern int	lightning_running_backups(void);
-/* Delete files that nothing needs: gate, and the flusher on a standby. */
-extern void lightning_remove_obsolete(LtgSession *s, XLogRecPtr *last_redo);
 /* Write all pins' holders out: they have seen whatever was set before. */
 extern void lightning_drain_writers(LtgSession *s);
+
+/* ---- retain.c ---- */
+
+/* Number of base backups in progress; 1 if it can't be told. */
+extern int	lightning_running_backups(void);
+/* Redo point of the last completed checkpoint or restartpoint. */
+extern XLogRecPtr lightning_completed_redo(void);
+extern void lightning_note_file_access(Oid function);
+/* Delete files that nothing needs: gate, and the flusher on a standby. */
+extern void lightning_remove_obsolete(LtgSession *s);
 
 /* ---- worker.c ---- */
 

@@ -62,6 +62,7 @@ fill_config(LtgConfig *c)
 	c->block_size = (uint32_t) lightning_block_size * 1024;
 	c->filter_bits_per_key = (uint32_t) lightning_filter_bits;
 	c->l0_compact_trigger = (uint32_t) lightning_compaction_trigger;
+	c->space_limit = (uint32_t) lightning_space_limit;
 	c->zstd_level = lightning_zstd_level;
 }
 
@@ -163,6 +164,7 @@ init_shared(void)
 	pg_atomic_init_u64(&lightning_shared->gate_done, 0);
 	pg_atomic_init_u64(&lightning_shared->gate_flushes, 0);
 	pg_atomic_init_u64(&lightning_shared->files_removed, 0);
+	pg_atomic_init_u64(&lightning_shared->copied_at, 0);
 	ConditionVariableInit(&lightning_shared->gate_cv);
 	ConditionVariableInit(&lightning_shared->room_cv);
 	SpinLockInit(&lightning_shared->mutex);

@@ -403,7 +403,7 @@ flush_when_calm(LtgSession *s)
 }
 
 static void
-do_chores(LtgSession *s, TimestampTz *last_sweep, XLogRecPtr *last_redo)
+do_chores(LtgSession *s, TimestampTz *last_sweep)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
@@ -413,7 +413,7 @@ do_chores(LtgSession *s, TimestampTz *last_sweep, XLogRecPtr *last_redo)
 		*last_sweep = now;
 	}
 	if (RecoveryInProgress())
-		lightning_remove_obsolete(s, last_redo);
+		lightning_remove_obsolete(s);
 	else
 		lightning_lockstore_tidy();
 	flush_when_calm(s);
@@ -425,7 +425,6 @@ lightning_flusher_main(Datum arg)
 	LtgSession *s;
 	MemoryContext work;
 	TimestampTz last_sweep = 0;
-	XLogRecPtr	last_redo = InvalidXLogRecPtr;
 	TimestampTz last_list = 0;
 	long		backoff = 0;
 
@@ -442,7 +441,7 @@ lightning_flusher_main(Datum arg)
 		backoff = flush_waiting(s, backoff);
 		if (backoff == 0)
 		{
-			do_chores(s, &last_sweep, &last_redo);
+			do_chores(s, &last_sweep);
 			lightning_prewarm_tick(s, &last_list);
 		}
 		MemoryContextReset(work);

@@ -300,6 +300,7 @@ make_config(const lt_options *o, LtgConfig *c)
 	c->metadata_bytes = o->metadata_bytes;
 	c->block_size = o->block_size;
 	c->l0_compact_trigger = o->compaction_trigger;
+	c->space_limit = o->space_limit;
 	c->file_target_bytes = o->file_bytes;
 	c->max_sessions = o->max_threads + 4 + o->compaction_threads;
 }

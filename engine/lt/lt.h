@@ -104,7 +104,10 @@ typedef struct lt_options
 	size_t		log_buffer_bytes;	/* a power of two */
 	uint32_t	compaction_threads;	/* 1..16 */
 	uint32_t	compaction_trigger;	/* flushed runs of a tree worth merging: 4 */
-	uint64_t	file_bytes;		/* about the size of merged files; 64 MB */
+	uint32_t	space_limit;	/* percent of a tree that new versions of its keys
+								 * may take in flushed runs before they are merged
+								 * with it, whatever that writes; 0: no limit */
+	uint64_t	file_bytes;		/* about the size of merged files, at most; 64 MB */
 	uint64_t	compaction_rate;	/* bytes that background work may read and write
 									 * per second; 0: any.  See lt_set_compaction_rate */
 	bool		no_threads;		/* no background threads: flushes happen inside

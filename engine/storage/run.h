@@ -18,6 +18,8 @@
  *		 >= separator i and < separator i+1.
  *	 R5. min_xid is the smallest xid of any unresolved or committed (not
  *		 settled) version, 0 if there is none.
+ *	 R6. A run may be cut: keys below min_key, which is exact then, are in the
+ *		 file but not in the run any more.  Its counts are those of the whole.
  *
  * Pointers in LtgVersion and keys returned by readers stay valid until the
  * reader is moved or closed, or the epoch is left, whichever is first.
@@ -66,6 +68,7 @@ typedef struct LtgRunRef
 	LtgSeq		min_seq, max_seq;	/* of the versions added with a seq */
 	LtgXid		min_xid, max_xid;
 	LtgBound	min_key, max_key;
+	bool		cut;			/* R6; in manifests, never in a file's directory */
 	uint64_t	dict_offset;	/* of the dictionary block */
 	uint32_t	dict_disk_len;	/* 0: no dictionary */
 	uint64_t	dict_id;		/* runs with copies of one dictionary share it */
@@ -226,7 +229,7 @@ extern LtgStatus ltg_run_iter_older(LtgRunIter *it, LtgVersion *v) LTG_MUST_CHEC
 /*
  * Whole-block access for the fast scan.  A block is "plain" when every key has
  * exactly one version, all are PUT, and all share one state: settled, or one
- * (xid, cid) for the whole block.
+ * (xid, cid) for the whole block.  One that a cut (R6) goes through is not.
  */
 typedef struct LtgBlockView
 {

@@ -19,6 +19,7 @@ typedef struct Check
 	LtgSession *s;
 	const LtgRunRef *ref;
 	LtgRunRef	seen;			/* what was counted */
+	LtgBound	min_key;		/* of the file's run, empty if that is not known (R6) */
 	void	   *owned[LTG_HEIGHT_MAX];
 	uint8_t    *bits;			/* the whole filter */
 	uint8_t    *keys;			/* scratch, see the offsets below */
@@ -58,7 +59,7 @@ check_key(Check *c, const LtgBlockPtr *at, const uint8_t *key, uint32_t len, con
 		return ltg_fail_corrupt(c->s, at->file, at->offset, "key lies below its block's separator");
 	if (!hi->none && ltg_key_cmp(key, len, hi->key, hi->len) >= 0)
 		return ltg_fail_corrupt(c->s, at->file, at->offset, "key lies beyond the next separator");
-	if (!ltg_bound_may_contain(&c->ref->min_key, &c->ref->max_key, key, len))
+	if (!ltg_bound_may_contain(&c->min_key, &c->ref->max_key, key, len))
 		return ltg_fail_corrupt(c->s, at->file, at->offset, "key lies outside the run's bounds");
 	if (c->bits != NULL)
 	{
@@ -244,7 +245,7 @@ check_totals(Check *c)
 	LTG_TRY(check_count(c, "bytes", seen->raw_bytes, ref->raw_bytes));
 	LTG_TRY(check_count(c, "as its oldest transaction", seen->min_xid, ref->min_xid));
 	LTG_TRY(check_count(c, "as its newest transaction", seen->max_xid, ref->max_xid));
-	if (memcmp(&seen->min_key, &ref->min_key, sizeof(LtgBound)) != 0 ||
+	if ((!ref->cut && memcmp(&seen->min_key, &ref->min_key, sizeof(LtgBound)) != 0) ||
 		memcmp(&seen->max_key, &ref->max_key, sizeof(LtgBound)) != 0)
 		return ltg_fail_corrupt(c->s, ref->file, ref->root_offset, "run's key bounds are wrong");
 	return LTG_OK;
@@ -261,6 +262,10 @@ ltg_run_check(LtgSession *s, const LtgRunRef *ref)
 
 	if (ref->height >= LTG_HEIGHT_MAX)
 		return ltg_fail_corrupt(s, ref->file, ref->root_offset, "run has %u levels", ref->height);
+	if (!ref->cut)
+		c.min_key = ref->min_key;
+	else if (ref->min_key.truncated)
+		return ltg_fail_corrupt(s, ref->file, ref->root_offset, "run is cut at a truncated key");
 	c.keys = s->port->alloc(s->port, (size_t) KEY_AREAS * LTG_KEY_MAX);
 	if (c.keys == NULL)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for checking a run");

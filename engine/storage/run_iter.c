@@ -132,6 +132,30 @@ stand_last(LtgRunIter *it, uint32_t i)
 	return LTG_OK;
 }
 
+/* What lies below the cut of a run is not in it (R6). */
+static bool
+below_cut(const LtgRunIter *it, const uint8_t *key, uint32_t key_len)
+{
+	return it->ref.cut &&
+		ltg_key_cmp(key, key_len, it->ref.min_key.bytes, it->ref.min_key.len) < 0;
+}
+
+/* After a move backward with this outcome. */
+static LtgStatus
+stop_at_cut(LtgRunIter *it, LtgStatus st)
+{
+	const uint8_t *key;
+	uint32_t	key_len;
+
+	if (st != LTG_OK || LTG_LIKELY(!it->ref.cut))
+		return st;
+	ltg_run_iter_key(it, &key, &key_len);
+	if (!below_cut(it, key, key_len))
+		return LTG_OK;
+	it->n = 0;
+	return LTG_END;
+}
+
 /* ---- neighbours ---- */
 
 /* Descend from path[lv] along one edge of the tree. */
@@ -202,7 +226,7 @@ ltg_run_iter_prev_block(LtgRunIter *it)
 		{
 			p->at--;
 			LTG_TRY(descend_edge(it, lv, true));
-			return stand_last(it, ltg_block_n(it->path[0].data) - 1);
+			return stop_at_cut(it, stand_last(it, ltg_block_n(it->path[0].data) - 1));
 		}
 	}
 	return LTG_END;
@@ -245,6 +269,11 @@ ltg_run_iter_seek_ge(LtgRunIter *it, const uint8_t *key, uint32_t key_len)
 	bool		equal;
 	uint32_t	i;
 
+	if (it->ref.cut && (key == NULL || below_cut(it, key, key_len)))
+	{
+		key = it->ref.min_key.bytes;
+		key_len = it->ref.min_key.len;
+	}
 	if (key == NULL)
 		return seek_edge(it, false);
 	LTG_TRY(seek_block(it, key, key_len));
@@ -263,14 +292,14 @@ ltg_run_iter_seek_le(LtgRunIter *it, const uint8_t *key, uint32_t key_len)
 	uint32_t	i;
 
 	if (key == NULL)
-		return seek_edge(it, true);
+		return stop_at_cut(it, seek_edge(it, true));
 	LTG_TRY(seek_block(it, key, key_len));
 	i = ltg_block_lower_bound(it->path[0].data, key, key_len, &equal);
 	if (equal)
-		return stand_first(it, i);
+		return stop_at_cut(it, stand_first(it, i));
 	if (i == 0)
 		return ltg_run_iter_prev_block(it);
-	return stand_last(it, i - 1);
+	return stop_at_cut(it, stand_last(it, i - 1));
 }
 
 LtgStatus
@@ -290,7 +319,7 @@ ltg_run_iter_prev_key(LtgRunIter *it)
 {
 	LTG_ASSERT(it->n > 0);
 	if (it->first > 0)
-		return stand_last(it, it->first - 1);
+		return stop_at_cut(it, stand_last(it, it->first - 1));
 	return ltg_run_iter_prev_block(it);
 }
 
@@ -326,6 +355,16 @@ ltg_run_iter_older(LtgRunIter *it, LtgVersion *v)
 	return LTG_OK;
 }
 
+/* Some of the current block's keys lie below the cut. */
+static bool
+is_cut_through(const LtgRunIter *it)
+{
+	uint8_t		key[LTG_KEY_MAX];
+
+	return LTG_UNLIKELY(it->ref.cut) &&
+		below_cut(it, key, ltg_block_key(it->path[0].data, 0, key));
+}
+
 void
 ltg_run_iter_block(LtgRunIter *it, LtgBlockView *view)
 {
@@ -341,7 +380,7 @@ ltg_run_iter_block(LtgRunIter *it, LtgBlockView *view)
 	view->offset = it->path[0].offset;
 	view->n = it->n;
 	view->at = it->entry;
-	view->plain = (flags & LTG_BF_PLAIN) != 0;
+	view->plain = (flags & LTG_BF_PLAIN) != 0 && !is_cut_through(it);
 	view->all_settled = view->plain && (flags & LTG_BF_SETTLED) != 0;
 	if (view->plain)
 	{

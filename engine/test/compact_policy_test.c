@@ -333,6 +333,61 @@ updated(void **state)
 	lrig_close(&rig);
 }
 
+/* The most that updates add to a store, in percent, and what that writes. */
+static uint32_t
+growth(uint32_t limit, uint64_t *written)
+{
+	LtgStore   *t;
+	LtgConfig	c;
+	uint64_t	rnd = 3,
+				clean,
+				most = 0;
+
+	lrig_config(&c);
+	c.file_target_bytes = 1024 * 1024;
+	c.space_limit = limit;
+	lrig_open(&rig, &c);
+	t = lrig_store(&rig, 1, LTG_STORE_KEEP_GRAVES);
+	put_rows(t, 1, 40000, 104, LTG_PUT);
+	lrig_flush_all(&rig);
+	lrig_compact_all(&rig);
+	clean = info_of(t).disk_bytes;
+	for (int round = 0; round < 30; round++)
+	{
+		for (int i = 0; i < 50; i++)
+			put_rows(t, 1 + lrig_below(&rnd, 39900), 20, 104, LTG_PUT);
+		lrig_flush_all(&rig);
+		compact_busy(t);
+		if (info_of(t).disk_bytes > most)
+			most = info_of(t).disk_bytes;
+	}
+	*written = stats().compact_bytes_written;
+	assert_int_equal(count_rows(t), 40001);
+	check_all();
+	lrig_close(&rig);
+	return (uint32_t) (most * 100 / clean) - 100;
+}
+
+/* Space is bounded as was asked for, and paid for by writing. */
+static void
+space_limit(void **state)
+{
+	uint64_t	much, little, none;
+	uint32_t	g10 = growth(10, &much);
+	uint32_t	g25 = growth(25, &little);
+	uint32_t	g = growth(0, &none);
+
+	(void) state;
+	print_message("grows by %u%%, %u%%, %u%%; writes %llu, %llu, %llu kB\n", g10, g25, g,
+				  (unsigned long long) much / 1024, (unsigned long long) little / 1024,
+				  (unsigned long long) none / 1024);
+	/* (a flush alone is 3%; what was updated last is not settled yet, and larger) */
+	assert_in_range(g10, 0, 10 + 7);
+	assert_in_range(g25, 0, 25 + 7);
+	assert_true(g10 < g25 && g25 < g);
+	assert_true(much > little && little > none);
+}
+
 /* ---- several jobs ---- */
 
 static LtgSession *other;
@@ -646,6 +701,7 @@ main(void)
 		cmocka_unit_test(deleted),
 		cmocka_unit_test(deleted_under_snapshot),
 		cmocka_unit_test(updated),
+		cmocka_unit_test(space_limit),
 		cmocka_unit_test(jobs),
 		cmocka_unit_test(stale_places),
 		cmocka_unit_test(rate_limit),

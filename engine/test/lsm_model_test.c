@@ -630,6 +630,7 @@ run_seed(uint64_t seed, uint32_t steps)
 	config.file_target_bytes = seed % 3 == 0 ? 8 * 1024 : seed % 3 == 1 ? 32 * 1024 : 256 * 1024;
 	config.block_size = seed % 2 == 0 ? 4096 : 16384;
 	config.l0_compact_trigger = seed % 5 == 0 ? 1 : 4;
+	config.space_limit = seed % 7 < 2 ? 10 : 0;
 	m->max_len = seed % 4 == 0 ? 1500 : 200;
 	lrig_open(&m->rig, &config);
 	for (uint32_t s = 0; s < STORES; s++)

@@ -1159,6 +1159,7 @@ choose_life(Life *l)
 	l->old_readers = (int) rnd(l, 4);
 	l->compactors = 1 + (int) rnd(l, 3);
 	l->opt.compaction_trigger = 1 + (uint32_t) rnd(l, 2);
+	l->opt.space_limit = (uint32_t) rnd(l, 3) * 20;
 	l->opt.file_bytes = (uint64_t) 16 << (10 + rnd(l, 5));
 	l->opt.compaction_rate = rnd(l, 3) == 0 ? (uint64_t) 64 << (10 + rnd(l, 8)) : 0;
 	l->txns_per_writer = 10 + rnd(l, 120);

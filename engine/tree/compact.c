@@ -30,9 +30,13 @@ typedef struct Compaction
 	LtgWriteout out;
 	LtgMerge	merge;
 	LtgVersionBuf versions;		/* of one key */
-	LtgRunRef  *in;				/* inputs, newest first */
+	LtgRunRef  *in;				/* what is left of the inputs, newest first */
+	uint32_t	n_in;
 	LtgRunRef  *added;			/* outputs */
 	uint32_t	n_added, cap_added;
+	uint32_t	n_published;	/* of them: C7 */
+	bool		piece_ends;		/* at `pos`: an output has just been finished */
+	uint64_t	file_bytes;		/* size of outputs */
 	uint32_t	fence;			/* first run of the output level that is no
 								 * input and not below the last key */
 	uint64_t	oldest_age;		/* of the inputs from level 0 */
@@ -192,23 +196,24 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 		LTG_TRY(ltg_writeout_add(&c->out, key, key_len, &vb->v[i]));
 	c->r->versions_out += gc.kept;
 	/* a merge within level 0 has one output */
-	if (c->plan->out_level > 0 &&
-		ltg_writeout_bytes(&c->out) >= c->s->shared->config.file_target_bytes)
+	if (c->plan->out_level > 0 && ltg_writeout_bytes(&c->out) >= c->file_bytes)
+	{
 		LTG_TRY(end_output(c));
+		c->piece_ends = true;
+	}
 	return LTG_OK;
 }
 
 static LtgStatus
 add_inputs(Compaction *c)
 {
-	const LtgCompactPlan *plan = c->plan;
 	uint32_t	from = 0;
 
-	while (from < plan->n_in)
+	while (from < c->n_in)
 	{
 		uint32_t	end = from + 1;
 
-		while (end < plan->n_in && c->in[from].level > 0 && c->in[end].level == c->in[from].level)
+		while (end < c->n_in && c->in[from].level > 0 && c->in[end].level == c->in[from].level)
 			end++;
 		LTG_TRY(ltg_merge_add_level(&c->merge, &c->in[from], end - from));
 		from = end;
@@ -236,7 +241,7 @@ merge_slice(Compaction *c)
 
 		ltg_merge_key(m, &key, &key_len);
 		LTG_TRY(merge_key(c, key, key_len, &bytes));
-		if (bytes >= c->slice_bytes || keys >= SLICE_KEYS)
+		if (bytes >= c->slice_bytes || keys >= SLICE_KEYS || c->piece_ends)
 		{
 			memcpy(c->pos, key, key_len);
 			c->pos_len = key_len;
@@ -290,6 +295,78 @@ heed_limit(Compaction *c)
 	return st;
 }
 
+/*
+ * Publish what is new: of the outputs, and of the inputs what they lose
+ * (`remove`) or become (`cut`).
+ */
+static LtgStatus
+publish(Compaction *c, const LtgRunRef *remove, uint32_t n_remove, const LtgRunRef *cut,
+		uint32_t n_cut)
+{
+	LtgSession *s = c->s;
+	uint32_t	n_new = c->n_added - c->n_published;
+	LtgRunRef  *add = s->port->alloc(s->port, (n_new + n_cut + 1) * sizeof(LtgRunRef));
+	LtgStoreEdit store = {
+		.store_id = c->plan->store_id,
+		.add = add, .n_add = n_new + n_cut,
+		.remove = remove, .n_remove = n_remove
+	};
+	LtgEdit		edit = {
+		.stores = &store, .n_stores = 1,
+		.files = c->out.files, .n_files = c->out.n_files,
+		/* after the last question about a transaction's fate */
+		.wal_needed = s->port->wal_position(s->port)
+	};
+	LtgStatus	st;
+
+	if (add == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for publishing %u runs", n_new + n_cut);
+	if (n_new > 0)
+		memcpy(add, c->added + c->n_published, n_new * sizeof(LtgRunRef));
+	if (n_cut > 0)
+		memcpy(add + n_new, cut, n_cut * sizeof(LtgRunRef));
+	atomic_store(&c->plan->job->phase, LTG_COMPACT_PUBLISHING);
+	LTG_STOP_POINT(s->port, "compact:before-publish");
+	st = ltg_publish(s, &edit);
+	s->port->free(s->port, add);
+	LTG_TRY(st);
+	ltg_writeout_keep(&c->out);
+	c->n_published = c->n_added;
+	return LTG_OK;
+}
+
+/* The outputs so far take effect (C7), if that frees a file. */
+static LtgStatus
+publish_piece(Compaction *c)
+{
+	LtgPort    *port = c->s->port;
+	uint32_t	n = c->n_in;
+	uint32_t	n_remove, n_cut;
+	LtgRunRef  *refs;
+	LtgBound	at;
+	LtgStatus	st;
+
+	c->piece_ends = false;
+	if (!ltg_cut_behind(&at, c->pos, c->pos_len) || ltg_cut_frees(c->in, n, &at) == 0)
+		return LTG_OK;
+	/* first what remains, in a copy until it is true */
+	refs = port->alloc(port, 3 * n * sizeof(LtgRunRef));
+	if (refs == NULL)
+		return ltg_fail(c->s, LTG_NOMEM, "out of memory for a piece of %u runs", n);
+	memcpy(refs, c->in, n * sizeof(LtgRunRef));
+	ltg_cut_inputs(refs, &n, &at, refs + c->n_in, &n_remove, refs + 2 * c->n_in, &n_cut);
+	st = publish(c, refs + c->n_in, n_remove, refs + 2 * c->n_in, n_cut);
+	if (st == LTG_OK)
+	{
+		memcpy(c->in, refs, n * sizeof(LtgRunRef));
+		c->n_in = n;
+	}
+	port->free(port, refs);
+	LTG_TRY(st);
+	LTG_STOP_POINT(port, "compact:piece");
+	return LTG_OK;
+}
+
 static LtgStatus
 merge_all(Compaction *c)
 {
@@ -308,34 +385,16 @@ merge_all(Compaction *c)
 		ltg_merge_clear(&c->merge);
 		ltg_epoch_leave(s);
 		note_progress(c);
+		if (st == LTG_OK && c->piece_ends)
+		{
+			LTG_TRY(publish_piece(c));
+			atomic_store(&c->plan->job->phase, LTG_COMPACT_MERGING);
+		}
 	} while (st == LTG_OK);
 	return st == LTG_END ? end_output(c) : st;
 }
 
 /* ---- a whole compaction ---- */
-
-static LtgStatus
-publish(Compaction *c, uint32_t n_remove)
-{
-	LtgSession *s = c->s;
-	LtgStoreEdit store = {
-		.store_id = c->plan->store_id,
-		.add = c->added, .n_add = c->n_added,
-		.remove = c->in, .n_remove = n_remove
-	};
-	LtgEdit		edit = {
-		.stores = &store, .n_stores = 1,
-		.files = c->out.files, .n_files = c->out.n_files,
-		/* after the last question about a transaction's fate */
-		.wal_needed = s->port->wal_position(s->port)
-	};
-
-	atomic_store(&c->plan->job->phase, LTG_COMPACT_PUBLISHING);
-	LTG_STOP_POINT(s->port, "compact:before-publish");
-	LTG_TRY(ltg_publish(s, &edit));
-	ltg_writeout_keep(&c->out);
-	return LTG_OK;
-}
 
 /*
  * Will the output stay what it is for long?  On the last level it does; on level
@@ -378,7 +437,9 @@ copy_inputs(Compaction *c)
 		if (c->in[i].level == 0)
 			c->oldest_age = c->in[i].age;	/* by falling age */
 	}
-	files = plan->out_level == 0 ? 1 : bytes / (c->s->shared->config.file_target_bytes + 1) + 1;
+	c->n_in = plan->n_in;
+	c->file_bytes = ltg_out_file_bytes(&c->s->shared->config, plan->set);
+	files = plan->out_level == 0 ? 1 : bytes / (c->file_bytes + 1) + 1;
 	ltg_writeout_store(&c->out, &plan->key, plan->stamp, plan->store_id,
 					   atomic_load(&plan->store->options), keys / files + keys / files / 8 + 1);
 	if (plan->move)
@@ -407,7 +468,7 @@ move_runs(Compaction *c)
 	for (uint32_t i = 0; i < n; i++)
 		c->added[i].level = c->plan->out_level;
 	c->n_added = c->cap_added = n;
-	return publish(c, n);
+	return publish(c, c->in, n, NULL, 0);
 }
 
 /*
@@ -481,7 +542,7 @@ compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 	{
 		st = merge_all(&c);
 		if (st == LTG_OK)
-			st = publish(&c, plan->n_in);
+			st = publish(&c, c.in, c.n_in, NULL, 0);
 	}
 	if (st == LTG_OK)
 	{

@@ -32,6 +32,10 @@
  *	 C6. Flushes and other jobs publish while candidates are collected.  A
  *		 candidate names runs by their places in a run set, so it is good for
  *		 that set only: if the store has got another one, it is dropped.
+ *	 C7. A merge into a level >= 1 takes effect in pieces, from its smallest key
+ *		 to its largest.  After each piece the store has the outputs so far, and
+ *		 of the inputs what lies behind them; so at any moment each version is
+ *		 in exactly one of the two, or was dropped for good.
  */
 #ifndef LTG_COMPACT_H
 #define LTG_COMPACT_H
@@ -116,6 +120,25 @@ typedef struct LtgPicker
 /* Collect the most urgent compactions.  REQUIRES LTG_LOCK_COMPACT, an epoch. */
 extern void ltg_compact_score(LtgPicker *p);
 extern uint64_t ltg_level_bytes(const LtgRunSet *rs, uint32_t level);
+
+/*
+ * Size of the files that a compaction of this store writes: a part of the store,
+ * so that merging it in pieces needs little room, within limits.
+ */
+extern uint64_t ltg_out_file_bytes(const LtgConfig *c, const LtgRunSet *rs);
+
+/* ---- compact_cut.c ---- */
+
+extern bool ltg_cut_behind(LtgBound *b, const uint8_t *key, uint32_t key_len);
+/* Bytes of runs of levels >= 1 that a cut there would free. */
+extern uint64_t ltg_cut_frees(const LtgRunRef *in, uint32_t n, const LtgBound *at);
+/*
+ * Leave of the inputs what lies at or behind `at`.  What a publication has to
+ * remove and to add for it goes to `remove` and `add`, with room for *n each.
+ */
+extern void ltg_cut_inputs(LtgRunRef *in, uint32_t *n, const LtgBound *at,
+						   LtgRunRef *remove, uint32_t *n_remove,
+						   LtgRunRef *add, uint32_t *n_add);
 
 /* ---- compact_jobs.c; REQUIRES LTG_LOCK_COMPACT ---- */
 

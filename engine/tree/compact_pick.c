@@ -68,13 +68,14 @@ input_bytes(const LtgCompactPlan *plan)
  * the rest, which bounds what is rewritten.
  */
 static void
-take_small_neighbours(LtgSession *s, LtgCompactPlan *plan, uint64_t file_target)
+take_small_neighbours(LtgSession *s, LtgCompactPlan *plan)
 {
 	LtgShared  *sh = s->shared;
 	const LtgRunSet *rs = plan->set;
 	uint32_t	from = rs->level_start[plan->out_level];
 	uint32_t	to = rs->level_start[plan->out_level + 1];
 	uint64_t	total = input_bytes(plan);
+	uint64_t	small = ltg_out_file_bytes(&sh->config, rs) / 2;
 	uint32_t	first = to, last = from;	/* [first, last) is spanned */
 
 	for (uint32_t k = 0; k < plan->n_in; k++)
@@ -89,14 +90,14 @@ take_small_neighbours(LtgSession *s, LtgCompactPlan *plan, uint64_t file_target)
 				last = i + 1;
 		}
 	}
-	while (first > from && rs->run[first - 1].disk_bytes < file_target / 2 &&
+	while (first > from && rs->run[first - 1].disk_bytes < small &&
 		   rs->run[first - 1].disk_bytes <= 4 * total &&
 		   !ltg_job_has_run(sh, plan->store_id, &rs->run[first - 1]))
 	{
 		total += rs->run[--first].disk_bytes;
 		take(plan, first);
 	}
-	while (last < to && rs->run[last].disk_bytes < file_target / 2 &&
+	while (last < to && rs->run[last].disk_bytes < small &&
 		   rs->run[last].disk_bytes <= 4 * total &&
 		   !ltg_job_has_run(sh, plan->store_id, &rs->run[last]))
 	{
@@ -123,7 +124,7 @@ can_move(LtgSession *s, const LtgCompactPlan *plan, uint64_t file_target)
 		uint64_t	bytes;
 
 		if (r->disk_bytes < file_target / 4 || r->tombstones * 8 > r->entries ||
-			r->level >= plan->out_level)
+			r->level >= plan->out_level || r->cut)
 			return false;
 		for (uint32_t b = 0; b < a; b++)
 			if (ltg_runs_overlap(r, &rs->run[plan->in[b]]))
@@ -253,7 +254,7 @@ plan_candidate(LtgSession *s, const LtgCandidate *c, LtgCompactPlan *plan)
 	if (can_move(s, plan, file_target))
 		plan->move = true;
 	else
-		take_small_neighbours(s, plan, file_target);
+		take_small_neighbours(s, plan);
 }
 
 /*

@@ -25,6 +25,7 @@
 
 #define DUE 1000
 #define QUIET_SCORE 500			/* below DUE: when nothing else is to be done */
+#define FILES_OF_A_STORE 16		/* at least, unless they would be very small */
 #define L1_FILES 4				/* target of level 1 in output files */
 #define L0_FILES 16				/* size of level 0, in output files, that is large */
 #define STRAGGLER_FLUSHES 64
@@ -47,6 +48,20 @@ ltg_level_bytes(const LtgRunSet *rs, uint32_t level)
 	for (uint32_t i = rs->level_start[level]; i < rs->level_start[level + 1]; i++)
 		sum += rs->run[i].disk_bytes;
 	return sum;
+}
+
+uint64_t
+ltg_out_file_bytes(const LtgConfig *c, const LtgRunSet *rs)
+{
+	uint64_t	most = c->file_target_bytes;
+	uint64_t	bytes = 0;
+
+	for (uint32_t i = 0; i < rs->n; i++)
+		bytes += rs->run[i].disk_bytes;
+	bytes /= FILES_OF_A_STORE;
+	if (bytes < most / FILES_OF_A_STORE)
+		bytes = most / FILES_OF_A_STORE;
+	return bytes < most ? bytes : most;
 }
 
 /* ---- candidates ---- */
@@ -209,17 +224,45 @@ find_tier(const LtgPicker *p, LtgStore *store, const LtgRunSet *rs, uint32_t *fi
 	return best > 0;
 }
 
+static uint64_t
+tiny_bytes(const LtgPicker *p)
+{
+	uint64_t	share = p->s->shared->config.file_target_bytes / TINY_SHARE;
+
+	return share < TINY_BYTES ? share : TINY_BYTES;
+}
+
+/* Versions in files that newer ones hide; by samples. */
+static uint64_t
+superseded_by(LtgStore *store, const Level0 *l)
+{
+	uint64_t	hidden = atomic_load_explicit(&store->superseded, memory_order_relaxed);
+
+	/* whatever the samples say: a tombstone hides something */
+	return hidden < l->tombstones ? l->tombstones : hidden;
+}
+
+/* Level 0 is mostly new versions of rows, and takes more than it may. */
+static bool
+takes_too_much(const LtgPicker *p, const LtgRunSet *rs, LtgStore *store, const Level0 *l)
+{
+	uint64_t	limit = p->s->shared->config.space_limit;
+	uint64_t	rest = 0;
+
+	for (uint32_t i = rs->level_start[1]; i < rs->n; i++)
+		rest += rs->run[i].disk_bytes;
+	return limit != 0 && l->bytes > rest / 100 * limit && l->bytes > tiny_bytes(p) &&
+		superseded_by(store, l) * 2 >= l->entries && l->pinned * 4 < l->entries;
+}
+
 /* Much is superseded, and merging would get rid of it. */
 static bool
 has_garbage(const LtgRunSet *rs, LtgStore *store, const Level0 *l, bool quiet)
 {
-	uint64_t	hidden = atomic_load_explicit(&store->superseded, memory_order_relaxed);
+	uint64_t	hidden = superseded_by(store, l);
 	uint64_t	rows = 0;
 	uint64_t	rest;
 
-	/* whatever the samples say: a tombstone hides something */
-	if (hidden < l->tombstones)
-		hidden = l->tombstones;
 	/* graves take no space to speak of: compare with rows */
 	for (uint32_t i = 0; i < rs->n; i++)
 		rows += rs->run[i].entries - rs->run[i].tombstones;
@@ -230,14 +273,6 @@ has_garbage(const LtgRunSet *rs, LtgStore *store, const Level0 *l, bool quiet)
 	if (quiet || l->bytes + l->below <= l->raw)
 		return true;
 	return hidden * 2 >= rest && l->pinned * 4 < l->entries;
-}
-
-static uint64_t
-tiny_bytes(const LtgPicker *p)
-{
-	uint64_t	share = p->s->shared->config.file_target_bytes / TINY_SHARE;
-
-	return share < TINY_BYTES ? share : TINY_BYTES;
 }
 
 /* Level 0 should go down whatever else there is. */
@@ -287,7 +322,7 @@ score_level0(LtgPicker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
 		offer(p, c);
 		return;
 	}
-	if (has_garbage(rs, store, &l, quiet))
+	if (has_garbage(rs, store, &l, quiet) || takes_too_much(p, rs, store, &l))
 	{
 		c.reason = LTG_COMPACT_GARBAGE;
 		c.score = DUE;

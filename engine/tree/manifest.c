@@ -204,7 +204,7 @@ ltg_manifest_encode(LtgSession *s, LtgManifest *m, uint8_t **buf, size_t *len)
 			   *p;
 
 	m->h.version = LTG_MANIFEST_VERSION;
-	most = manifest_bytes(&m->h, LTG_RUN_REF_MAX);
+	most = manifest_bytes(&m->h, LTG_RUN_REF_MAX + 1);
 	start = s->port->alloc(s->port, most);
 	if (start == NULL)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for a manifest of %llu bytes",
@@ -229,7 +229,10 @@ ltg_manifest_encode(LtgSession *s, LtgManifest *m, uint8_t **buf, size_t *len)
 		p = put64(p, st->options);
 	}
 	for (uint32_t i = 0; i < m->h.n_runs; i++)
+	{
 		p += ltg_run_ref_encode(p, &m->runs[i]);
+		*p++ = m->runs[i].cut;
+	}
 	for (uint32_t i = 0; i < m->h.n_drops; i++)
 	{
 		p = put_key(p, &m->drops[i].key);
@@ -371,6 +374,14 @@ decode_body(LtgSession *s, LtgReader *r, LtgManifest *m, const LtgManifestHeader
 
 		if (!ltg_run_ref_decode(r, h->version, &ref) || ref.level >= LTG_LEVELS_MAX)
 			r->failed = true;
+		if (h->version >= 3)
+		{
+			uint8_t		cut = ltg_read_u8(r);
+
+			ref.cut = cut == 1;
+			if (cut > 1 || (ref.cut && ref.min_key.truncated))
+				r->failed = true;
+		}
 		LTG_TRY(grow(s, (void **) &m->runs, m->h.n_runs, &m->cap_runs, sizeof(*m->runs)));
 		m->runs[m->h.n_runs++] = ref;
 	}

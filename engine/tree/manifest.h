@@ -23,12 +23,12 @@
  *	 76		4	number of tombstones of dropped stores
  *	 80		12	zero
  *	 92		4	CRC-32C of the 92 bytes before
- *	 then	files (16 bytes each), stores (64; version 1: 56), runs (ltg_run_ref_encode),
- *			tombstones (32); the runs of a store follow each other, in the order
+ *	 then	files (16 bytes each), stores (64; version 1: 56), runs (ltg_run_ref_encode,
+ *			then 1 if the run is cut, else 0), tombstones (32); the runs of a store follow each other, in the order
  *			of the stores
  *	 last	4	CRC-32C of everything before
  *
- * Version history: 1, first; 2, stores have options.
+ * Version history: 1, first; 2, stores have options; 3, runs may be cut.
  *
  * The first 16 bytes and the header's checksum stay where they are in all
  * versions, so that a newer version is told from a damaged file.
@@ -38,7 +38,7 @@
 
 #include "tree/shared.h"
 
-#define LTG_MANIFEST_VERSION 2
+#define LTG_MANIFEST_VERSION 3
 #define LTG_MANIFEST_HEADER 96
 
 typedef struct LtgManifestFile

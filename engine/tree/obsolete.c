@@ -112,6 +112,18 @@ ltg_file_forget(LtgSession *s, LtgSharedFile *f)
 	ltg_shfree(s, sh->alloc, f);
 }
 
+void
+ltg_obsolete(LtgSession *s, LtgObsolete *o)
+{
+	LtgShared  *sh = s->shared;
+	bool		taken = ltg_meta_enter(s);
+
+	o->manifest = atomic_load_explicit(&sh->manifest, memory_order_relaxed);
+	o->files = sh->n_obsolete;
+	o->bytes = sh->obsolete_bytes;
+	ltg_meta_leave(s, taken);
+}
+
 /* ---- removal ---- */
 
 /*

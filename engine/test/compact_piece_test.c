@@ -1,0 +1,360 @@
+/*
+ * compact_piece_test.c
+ *	  Merges that take effect in pieces (C7): whatever is read between two
+ *	  pieces, in either direction, by key or by scan, is what was there before;
+ *	  files come free on the way; a crash or an error leaves the pieces there are.
+ */
+#include "test/lsm_rig.h"
+
+#include "tree/publish.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define ROWS 6000
+#define STEP 3					/* of row ids, so that there are gaps */
+
+static LsmRig rig;
+static LtgStore *t;
+static uint32_t version[ROWS];	/* 0: no such row */
+static uint32_t pieces;
+static uint32_t least_files, most_cut;
+static enum {LOOK, FAIL, INTERRUPT} at_piece;
+
+static void
+problem(void *arg, const char *text)
+{
+	(void) arg;
+	fail_msg("check: %s", text);
+}
+
+static uint64_t
+rowid_of(uint32_t i)
+{
+	return (uint64_t) i * STEP + 1;
+}
+
+static void
+put(LtgXid x, uint32_t i, uint32_t v)
+{
+	uint8_t		key[5];
+	char		payload[128];
+	uint64_t	rnd = i * 1000 + v;
+
+	lrig_rowid(key, rowid_of(i));
+	for (uint32_t k = 8; k < sizeof(payload); k += 8)
+	{
+		uint64_t	r = lrig_random(&rnd);
+
+		memcpy(payload + k, &r, 8);
+	}
+	memcpy(payload, &i, 4);
+	memcpy(payload + 4, &v, 4);
+	lrig_write(&rig, t, key, 5, LTG_PUT, payload, sizeof(payload), x, 0);
+	version[i] = v;
+}
+
+static void
+erase(LtgXid x, uint32_t i)
+{
+	uint8_t		key[5];
+
+	lrig_rowid(key, rowid_of(i));
+	lrig_write(&rig, t, key, 5, LTG_DELETE, NULL, 0, x, 0);
+	version[i] = 0;
+}
+
+/* Rows that were written twice and merged, and then two runs of newer versions. */
+static void
+prepare(bool deletes)
+{
+	uint64_t	rnd = 7;
+	LtgCompactResult r;
+	LtgXid		x;
+
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	for (uint32_t round = 0; round < 2; round++)
+	{
+		x = lrig_begin(&rig);
+		for (uint32_t i = 0; i < ROWS; i += round + 1)
+			put(x, i, 1);
+		lrig_end(&rig, x, true);
+		lrig_flush_all(&rig);
+		lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	}
+	for (uint32_t round = 2; round < 4; round++)
+	{
+		x = lrig_begin(&rig);
+		for (uint32_t k = 0; k < ROWS / 20; k++)
+		{
+			uint32_t	i = lrig_below(&rnd, ROWS);
+
+			if (deletes && k % 3 == 0)
+				erase(x, i);
+			else
+				put(x, i, round);
+		}
+		lrig_end(&rig, x, true);
+		lrig_flush_all(&rig);
+	}
+}
+
+static void
+expect_row(const LtgVersion *v, const uint8_t *key, uint32_t key_len, uint32_t i)
+{
+	uint8_t		want[5];
+
+	lrig_rowid(want, rowid_of(i));
+	assert_int_equal(key_len, 5);
+	assert_memory_equal(key, want, 5);
+	assert_memory_equal(v->payload, &i, 4);
+	assert_memory_equal(v->payload + 4, &version[i], 4);
+}
+
+static void
+read_by_scan(LtgSnapshot *snap, bool backward, uint32_t from, uint32_t to)
+{
+	uint8_t		lo[5], hi[5];
+	LtgScanOptions opt = {.snap = snap,.backward = backward,.lo = lo,.lo_len = 5,.hi = hi,
+	.hi_len = 5};
+	LtgScan    *scan;
+	LtgBatch	b;
+	LtgStatus	st;
+	uint32_t	i = backward ? to : from;
+
+	lrig_rowid(lo, rowid_of(from));
+	lrig_rowid(hi, rowid_of(to));
+	lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+	while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
+		for (uint32_t k = 0; k < b.n; k++)
+		{
+			const uint8_t *key;
+			uint32_t	key_len;
+			LtgVersion	v;
+
+			ltg_batch_row(scan, k, &key, &key_len, &v);
+			if (backward)
+				while (version[--i] == 0)
+					;
+			else
+				while (version[i] == 0)
+					i++;
+			expect_row(&v, key, key_len, i);
+			i += !backward;
+		}
+	lrig_expect(&rig, st, LTG_END, __FILE__, __LINE__);
+	while (backward ? i > from && version[i - 1] == 0 : i < to && version[i] == 0)
+		i = backward ? i - 1 : i + 1;
+	assert_int_equal(i, backward ? from : to);
+	ltg_scan_close(scan);
+}
+
+static void
+read_by_key(LtgSnapshot *snap)
+{
+	LtgRow		row = {0};
+
+	for (uint32_t i = 0; i < ROWS; i += 7)
+	{
+		uint8_t		key[5];
+
+		lrig_rowid(key, rowid_of(i));
+		if (version[i] == 0)
+			lrig_expect(&rig, ltg_get(rig.s, t, key, 5, snap, &row), LTG_NOT_FOUND, __FILE__, __LINE__);
+		else
+		{
+			lrig_ok(&rig, ltg_get(rig.s, t, key, 5, snap, &row));
+			expect_row(&row.v, key, 5, i);
+		}
+		lrig_rowid(key, rowid_of(i) + 1);
+		lrig_expect(&rig, ltg_get(rig.s, t, key, 5, snap, &row), LTG_NOT_FOUND, __FILE__, __LINE__);
+	}
+	ltg_row_free(rig.s, &row);
+}
+
+static void
+read_all(void)
+{
+	RigSnapshot *snap = lrig_snapshot(&rig, 0, 0);
+	uint64_t	rnd = 3;
+
+	read_by_scan(&snap->snap, false, 0, ROWS);
+	read_by_scan(&snap->snap, true, 0, ROWS);
+	for (int i = 0; i < 10; i++)
+	{
+		uint32_t	from = lrig_below(&rnd, ROWS);
+		uint32_t	to = from + lrig_below(&rnd, ROWS - from);
+
+		read_by_scan(&snap->snap, false, from, to);
+		read_by_scan(&snap->snap, true, from, to);
+	}
+	read_by_key(&snap->snap);
+	lrig_release(&rig, snap);
+}
+
+static uint32_t
+cut_runs(void)
+{
+	const LtgRunSet *rs = atomic_load(&t->runs);
+	uint32_t	n = 0;
+
+	for (uint32_t i = 0; i < rs->n; i++)
+		n += rs->run[i].cut;
+	return n;
+}
+
+/* The newest manifest only, as when no checkpoint or backup needs others. */
+static void
+remove_obsolete(void)
+{
+	uint32_t	removed;
+
+	lrig_ok(&rig, ltg_remove_obsolete(rig.s, UINT64_MAX, &removed));
+}
+
+static void
+stop(LsmRig *r, const char *name)
+{
+	uint32_t	n;
+
+	if (strcmp(name, "compact:piece") != 0)
+		return;
+	pieces++;
+	n = cut_runs();
+	if (n > most_cut)
+		most_cut = n;
+	if (at_piece == INTERRUPT)
+		r->interrupted = pieces == 3;
+	if (at_piece == LOOK)
+	{
+		LtgStats	stats;
+
+		remove_obsolete();
+		ltg_stats(rig.s, &stats);
+		assert_int_equal(stats.obsolete_files, 0);
+		if (least_files == 0 || stats.files < least_files)
+			least_files = stats.files;
+		lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+		read_all();
+	}
+}
+
+static void
+compact_in_pieces(LtgStatus want)
+{
+	LtgCompactResult r;
+
+	pieces = most_cut = least_files = 0;
+	rig.stop = stop;
+	lrig_expect(&rig, ltg_compact_store(rig.s, t, &r), want, __FILE__, __LINE__);
+	rig.stop = NULL;
+	rig.interrupted = false;
+	ltg_clear_error(rig.s);
+}
+
+static void
+between_pieces(void **state)
+{
+	LtgStats	before, after;
+
+	(void) state;
+	for (int deletes = 0; deletes < 2; deletes++)
+	{
+		prepare(deletes);
+		remove_obsolete();
+		ltg_stats(rig.s, &before);
+		at_piece = LOOK;
+		compact_in_pieces(LTG_OK);
+		assert_in_range(pieces, 5, 1000);
+		/* both newer runs, and one of the level that a piece ended in */
+		assert_int_equal(most_cut, 3);
+		/* what was written is not there beside all that was read */
+		assert_in_range(least_files, 1, before.files + 2);
+		assert_int_equal(cut_runs(), 0);
+		remove_obsolete();
+		ltg_stats(rig.s, &after);
+		assert_in_range(after.file_bytes, 1, before.file_bytes);
+		read_all();
+		lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+		lrig_close(&rig);
+	}
+}
+
+/* What is left after an interruption is read, merged on, and survives a crash. */
+static void
+interrupted(void **state)
+{
+	uint32_t	cut;
+
+	(void) state;
+	for (int crash = 0; crash < 2; crash++)
+	{
+		prepare(true);
+		at_piece = INTERRUPT;
+		compact_in_pieces(LTG_INTERRUPTED);
+		assert_int_equal(pieces, 3);
+		cut = cut_runs();
+		assert_in_range(cut, 2, 3);
+		read_all();
+		if (crash)
+		{
+			lrig_restart(&rig);
+			t = lrig_find(&rig, 1);
+			assert_int_equal(cut_runs(), cut);
+			read_all();
+		}
+		lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+		/* goes on behind the cut, where pieces are cut again */
+		at_piece = LOOK;
+		compact_in_pieces(LTG_OK);
+		assert_in_range(pieces, 1, 1000);
+		assert_int_equal(cut_runs(), 0);
+		read_all();
+		lrig_close(&rig);
+	}
+}
+
+/* Keys that no bound holds exactly are merged in one piece. */
+static void
+long_keys(void **state)
+{
+	char		key[64];
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	for (int round = 0; round < 3; round++)
+	{
+		for (int i = 0; i < 2000; i += round + 1)
+		{
+			snprintf(key, sizeof(key), "a key with a long common prefix %05d", i);
+			lrig_put(&rig, t, key, "payload payload payload payload payload");
+		}
+		lrig_flush_all(&rig);
+		if (round == 0)
+			lrig_compact_all(&rig);
+	}
+	at_piece = FAIL;
+	compact_in_pieces(LTG_OK);
+	assert_int_equal(pieces, 0);
+	lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+	lrig_close(&rig);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(between_pieces),
+		cmocka_unit_test(interrupted),
+		cmocka_unit_test(long_keys),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
