@@ -694,7 +694,9 @@ keep_copy(const LtgStoreKey *table, uint64 rowid, const FoundLock *lock)
 
 /*
  * After copying an entry that was not kept: is it kept now?  Then its owner,
- * preparing, may have missed the copy.  If it doesn't, it will see it.
+ * preparing, may have missed the copy.  If it doesn't, it will see it.  One that
+ * is not there any more was moved to the store, unless its owner has ended: then
+ * there may not even be a store.
  */
 static bool
 kept_by_now(uint64 store_id, uint64 rowid, const FoundLock *lock)
@@ -706,9 +708,9 @@ kept_by_now(uint64 store_id, uint64 rowid, const FoundLock *lock)
 
 	LWLockAcquire(partition_lock(bucket), LW_SHARED);
 	i = find_entry(bucket, store_id, block, lock->xid, lock->mode);
-	kept = i == NO_ENTRY || entries[i].kept;
+	kept = i != NO_ENTRY && entries[i].kept;
 	LWLockRelease(partition_lock(bucket));
-	return kept;
+	return i == NO_ENTRY ? lightning_xact_goes_on(lock->xid) : kept;
 }
 
 /*
@@ -745,6 +747,7 @@ lightning_rowlock_copy(Relation rel, uint64 store_id, uint64 from_rowid, uint64 
 		if (!f.lock[k].kept)
 		{
 			(void) add_row(store_id, to_rowid, f.lock[k].xid, f.lock[k].mode, &unused);
+			lightning_stop_point("rowlock:copied");
 			pg_memory_barrier();
 			f.lock[k].kept = kept_by_now(store_id, from_rowid, &f.lock[k]);
 		}

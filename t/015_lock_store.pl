@@ -1,0 +1,44 @@
+# The store of row locks: that it never makes a lock out of nothing, nor misses
+# one, around the ends of transactions, restarts and crashes.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use Lightning;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('lock_store', streaming => 1, conf => <<CONF);
+autovacuum = off
+lightning.row_lock_size = '256kB'
+lock_timeout = 300ms
+CONF
+$node->start;
+$node->safe_psql('postgres', <<SQL);
+CREATE EXTENSION lightning;
+CREATE TABLE t (id int PRIMARY KEY, v int) USING lightning;
+CREATE INDEX ON t (v);
+INSERT INTO t SELECT g, g FROM generate_series(1, 10) g;
+CREATE TABLE wide (id int) USING lightning;
+INSERT INTO wide SELECT g FROM generate_series(1, 600000) g;
+CREATE UNLOGGED TABLE u (id int PRIMARY KEY, v int) USING lightning;
+INSERT INTO u SELECT g, g FROM generate_series(1, 10) g;
+SQL
+
+# ---- a holder ends while its lock is being copied, and nothing was ever stored ----
+is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_stat_stores() WHERE database = 0'), 0,
+	'there is no store of locks yet');
+my $s1 = $node->background_psql('postgres');
+my $s2 = $node->background_psql('postgres', on_error_stop => 0);
+$s1->query_safe('BEGIN; SELECT FROM t WHERE id = 1 FOR KEY SHARE');
+$node->safe_psql('postgres', "SELECT lightning_stop_point_set('rowlock:copied')");
+$s2->query_until(qr/started/, "\\echo started\nUPDATE t SET v = -1 WHERE id = 1;\n");
+$node->safe_psql('postgres', "SELECT lightning_stop_point_wait('rowlock:copied')");
+$s1->query_safe('COMMIT');
+$node->safe_psql('postgres', "SELECT lightning_stop_point_release('rowlock:copied')");
+$s2->query('SELECT 1');
+is($node->safe_psql('postgres', 'SELECT v FROM t WHERE id = 1'), -1, 'the row has moved');
+$_->quit for $s1, $s2;
+$node->stop;
+done_testing();
