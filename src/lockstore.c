@@ -28,6 +28,7 @@
 #include "catalog/pg_tablespace_d.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
@@ -453,27 +454,58 @@ lightning_lockstore_visit(const LtgStoreKey *table, uint32 block, LightningRowLo
 	visit_range(s, lo, sizeof(lo), hi, sizeof(hi), fn, arg);
 }
 
+typedef struct Restore
+{
+	LtgSession *s;
+	uint64		n;
+} Restore;
+
+/*
+ * An unlogged table that a crash has emptied may have forgotten which row ids were
+ * in use.  New rows must not get those that are locked.
+ */
+static void
+avoid_rows(LtgSession *s, const LightningRowLocks *l)
+{
+	LtgStore   *table;
+
+	if (ltg_store_find(s, &l->table, &table) != LTG_OK)
+	{
+		ltg_clear_error(s);
+		return;
+	}
+	for (int i = 3; i >= 0; i--)
+	{
+		if (l->rows[i] == 0)
+			continue;
+		ltg_store_note_rowid(table, (uint64) l->block << 8 | (uint64) i << 6 |
+							 (uint64) pg_leftmost_one_pos64(l->rows[i]));
+		break;
+	}
+}
+
 static void
 restore_one(void *arg, const LightningRowLocks *l)
 {
-	uint64	   *n = arg;
+	Restore    *r = arg;
 
 	if (!lightning_xact_goes_on(l->xid))
 		return;
+	avoid_rows(r->s, l);
 	note_in_filter(l, 1);
-	(*n)++;
+	r->n++;
 }
 
 /* Before anybody may write: the filter is empty after a start. */
 void
 lightning_lockstore_restore(LtgSession *s)
 {
-	uint64		n = 0;
+	Restore		r = {.s = s};
 
 	if (!find_store(s))
 		return;
-	visit_range(s, NULL, 0, NULL, 0, restore_one, &n);
-	if (n > 0)
+	visit_range(s, NULL, 0, NULL, 0, restore_one, &r);
+	if (r.n > 0)
 		ereport(DEBUG1,
-				(errmsg_internal("lightning: row locks of prepared transactions: " UINT64_FORMAT, n)));
+				(errmsg_internal("lightning: row locks of prepared transactions: " UINT64_FORMAT, r.n)));
 }

@@ -864,8 +864,8 @@ lightning_rowlock_before_prepare(void)
 	{
 		const LtgStoreInfo *table = find_table(info, n_info, mine[i].store_id);
 
-		/* tables that are empty after a crash need no locks then */
-		if (table != NULL && (table->flags & (LTG_STORE_UNLOGGED | LTG_STORE_TEMP)) == 0)
+		/* unlogged tables outlive an orderly restart */
+		if (table != NULL && (table->flags & LTG_STORE_TEMP) == 0)
 			describe_entry(&mine[i], &table->key, &locks[kept++]);
 	}
 	(void) lightning_lockstore_write(locks, kept);

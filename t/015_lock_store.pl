@@ -40,5 +40,26 @@ $node->safe_psql('postgres', "SELECT lightning_stop_point_release('rowlock:copie
 $s2->query('SELECT 1');
 is($node->safe_psql('postgres', 'SELECT v FROM t WHERE id = 1'), -1, 'the row has moved');
 $_->quit for $s1, $s2;
+
+# ---- unlogged tables, which outlive an orderly restart ----
+$node->safe_psql('postgres', "BEGIN; SELECT FROM u WHERE id <= 5 FOR UPDATE; PREPARE TRANSACTION 'u'");
+for my $round ('before', 'after')
+{
+	my ($rc, $out, $err) = $node->psql('postgres', 'UPDATE u SET v = 0 WHERE id = 5');
+	like($err, qr/lock timeout/, "$round a restart: a row of an unlogged table is locked");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM u'), 10, "$round a restart: the rows are there");
+	$node->restart if $round eq 'before';
+}
+$node->safe_psql('postgres', "ROLLBACK PREPARED 'u'");
+
+# and are empty after a crash, which has forgotten what was not in files
+$node->safe_psql('postgres', "INSERT INTO u SELECT g, g FROM generate_series(11, 300) g");
+$node->safe_psql('postgres', "BEGIN; SELECT FROM u FOR UPDATE; PREPARE TRANSACTION 'u'");
+kill_server($node);
+$node->start;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM u'), 0, 'a crash empties an unlogged table');
+my ($rc, $out, $err) = $node->psql('postgres', 'INSERT INTO u SELECT g, g FROM generate_series(1, 600) g; UPDATE u SET v = 0');
+is($err, '', 'and nobody has locked the rows that come then');
+$node->safe_psql('postgres', "ROLLBACK PREPARED 'u'");
 $node->stop;
 done_testing();
