@@ -122,10 +122,11 @@ extern bool lightning_rowlock_copy(Relation rel, uint64 store_id, uint64 from_ro
 								   uint64 to_rowid);
 
 /*
- * To be called before the latch is taken: makes sure that there is memory for a
- * few locks, which may write and wait.
+ * To be called before the latch is taken.  Waits for the gate, for before it is up
+ * nobody can tell what prepared transactions have locked; and makes sure that there
+ * is memory for a few locks, which may write and wait.
  */
-extern void lightning_rowlock_make_room(void);
+extern void lightning_rowlock_get_ready(void);
 /* Has this transaction not ended yet? */
 extern bool lightning_xact_goes_on(LtgXid xid);
 

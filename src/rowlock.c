@@ -420,8 +420,8 @@ spill(void)
  * Many entries are freed at a time, so this is seldom.  Others may take some
  * meanwhile, hence the reserve.
  */
-void
-lightning_rowlock_make_room(void)
+static void
+make_room(void)
 {
 	uint32		reserve = Min(shared->n_entries / 4, (uint32) MaxBackends * 4);
 
@@ -430,6 +430,14 @@ lightning_rowlock_make_room(void)
 	purge_all();
 	if (shared->n_free < shared->n_entries / 2)
 		spill();
+}
+
+void
+lightning_rowlock_get_ready(void)
+{
+	if (unlikely(!lightning_gate_is_up()))
+		lightning_gate_wait();
+	make_room();
 }
 
 /*

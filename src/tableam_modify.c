@@ -472,7 +472,7 @@ change_look(RowChange *c)
 {
 	uint8		key[LIGHTNING_KEY_LEN];
 
-	lightning_rowlock_make_room();
+	lightning_rowlock_get_ready();
 	c->lr = *lightning_rel(c->rel);
 	lightning_rowid_key(key, c->rowid);
 	ltg_latch(c->s, c->lr.store, key, LIGHTNING_KEY_LEN);

@@ -61,5 +61,25 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM u'), 0, 'a crash empties a
 my ($rc, $out, $err) = $node->psql('postgres', 'INSERT INTO u SELECT g, g FROM generate_series(1, 600) g; UPDATE u SET v = 0');
 is($err, '', 'and nobody has locked the rows that come then');
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'u'");
+
+# ---- a server that is not ready to say what prepared transactions have locked ----
+$node->safe_psql('postgres', "BEGIN; SELECT FROM t WHERE id = 2 FOR UPDATE; PREPARE TRANSACTION 'early'");
+$node->backup('b');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'b', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby);
+$standby->safe_psql('postgres', "SELECT lightning_stop_point_set('gate:flush')");
+$standby->promote;
+$standby->safe_psql('postgres', "SELECT lightning_stop_point_wait('gate:flush')");
+($rc, $out, $err) = $standby->psql('postgres', q{SET statement_timeout = '500ms'; SELECT id FROM t WHERE id = 2 FOR UPDATE});
+is($out, '', 'a locked row is not given away before the gate is up');
+like($err, qr/statement timeout/, 'its locker waits');
+$standby->safe_psql('postgres', "SELECT lightning_stop_point_release('gate:flush')");
+is($standby->safe_psql('postgres', 'SELECT id FROM t WHERE id = 3 FOR UPDATE'), 3, 'others are free when it is up');
+($rc, $out, $err) = $standby->psql('postgres', 'SELECT id FROM t WHERE id = 2 FOR UPDATE');
+like($err, qr/lock timeout/, 'and this one is locked');
+$standby->stop;
+$node->safe_psql('postgres', "ROLLBACK PREPARED 'early'");
 $node->stop;
 done_testing();
