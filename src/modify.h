@@ -155,7 +155,7 @@ extern void lightning_record_image(LightningRecord *rec, const uint8 *base, uint
 
 /*
  * Reserve, log and apply n versions as one record (rec may be NULL when lr says
- * the relation is not logged).  True: done, *seq is set; a latch is still held.
+ * the relation is not logged; rel is NULL for the store of locks).  True: done, *seq is set; a latch is still held.
  * False: nothing was changed, whatever was held has been released and what
  * stood in the way has been waited for: start over.  ERRORs otherwise.
  */

@@ -196,7 +196,12 @@ lightning_write(LtgSession *s, Relation rel, const LightningRel *lr,
 	LtgStatus	st;
 
 	Assert(rec != NULL || !lr->logged);
-	if (slow_down(s, w, n))
+
+	/*
+	 * A lock that goes along with its row is written under the row's latch, time
+	 * and again as long as writing the row has to wait: the row pays for both.
+	 */
+	if (!(rel == NULL && s->latched_stripe >= 0) && slow_down(s, w, n))
 		return false;
 	st = ltg_reserve(s, w, n);
 	if (st == LTG_OK && !lightning_gate_is_up())

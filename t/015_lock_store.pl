@@ -81,5 +81,20 @@ is($standby->safe_psql('postgres', 'SELECT id FROM t WHERE id = 3 FOR UPDATE'), 
 like($err, qr/lock timeout/, 'and this one is locked');
 $standby->stop;
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'early'");
+
+# ---- a row with stored locks moves while writers are slowed down ----
+$node->safe_psql('postgres', "BEGIN; SELECT FROM t WHERE id = 4 FOR KEY SHARE; PREPARE TRANSACTION 'slow'");
+$node->restart;
+$node->safe_psql('postgres', "CREATE TABLE many (n int) USING lightning; SELECT lightning_stop_point_set('compact:slice')");
+$node->safe_psql('postgres', join(';', map { ("INSERT INTO many VALUES ($_)", "SELECT lightning_flush()") } 1 .. 38));
+my $delays = 'SELECT write_delays > 0 FROM pg_stat_lightning_compaction';
+$node->safe_psql('postgres', 'INSERT INTO many VALUES (0)') for 1 .. 2;
+is($node->safe_psql('postgres', $delays), 't', 'writers are slowed down');
+($rc, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '5s'; UPDATE t SET v = -4 WHERE id = 4});
+is($err, '', 'the row moves');
+$node->safe_psql('postgres', "SELECT lightning_stop_point_release('compact:slice')");
+($rc, $out, $err) = $node->psql('postgres', 'DELETE FROM t WHERE id = 4');
+like($err, qr/lock timeout/, 'and so did the lock');
+$node->safe_psql('postgres', "ROLLBACK PREPARED 'slow'");
 $node->stop;
 done_testing();
