@@ -546,18 +546,21 @@ redo_raw(LtgSession *s, Reading *r)
 	apply(s, w, n, r->lsn);
 }
 
+/*
+ * An owner's id may be nowhere else in the log: it must not be used again, for the
+ * next one with this id would hold these locks.  So this reads records that the
+ * files contain, too.
+ */
 static void
 redo_locks(LtgSession *s, Reading *r)
 {
-	LtgStore   *store = find_store(s, r);
+	LtgStore   *store = r->lsn <= ltg_durable(s) ? NULL : find_store(s, r);
 	uint64		first = read_varint(r);
 	uint64		n = read_varint(r);
 	LtgWrite   *w;
 	uint8	   *keys;
 	uint8	   *payloads;
 
-	if (store == NULL)
-		return;
 	if (r->bad || n > LIGHTNING_LOCKSTORE_BATCH)
 		damaged_record(r);
 	w = palloc(sizeof(LtgWrite) * n);
@@ -570,9 +573,12 @@ redo_locks(LtgSession *s, Reading *r)
 										payloads + i * LIGHTNING_LOCKSTORE_PAYLOAD_LEN);
 		if (r->p == NULL)
 			damaged_record(r);
-		ltg_store_note_rowid(store, first + i);
+		AdvanceNextFullTransactionIdPastXid((TransactionId) w[i].v.xid);
+		if (store != NULL)
+			ltg_store_note_rowid(store, first + i);
 	}
-	apply(s, w, n, r->lsn);
+	if (store != NULL)
+		apply(s, w, n, r->lsn);
 }
 
 /* CREATE_STORE, TRUNCATE_STORE, DROP_STORE */
@@ -640,6 +646,11 @@ redo_one(XLogReaderState *record)
 		redo_removed(s, &r);
 		return;
 	}
+	if (r.info == XLOG_LIGHTNING_LOCKS)
+	{
+		redo_locks(s, &r);
+		return;
+	}
 	if (record->EndRecPtr <= ltg_durable(s))
 		return;					/* the files have it */
 	if (TransactionIdIsValid(xid))
@@ -664,9 +675,6 @@ redo_one(XLogReaderState *record)
 			break;
 		case XLOG_LIGHTNING_RAW:
 			redo_raw(s, &r);
-			break;
-		case XLOG_LIGHTNING_LOCKS:
-			redo_locks(s, &r);
 			break;
 		case XLOG_LIGHTNING_CREATE_STORE:
 		case XLOG_LIGHTNING_TRUNCATE_STORE:

@@ -96,5 +96,27 @@ $node->safe_psql('postgres', "SELECT lightning_stop_point_release('compact:slice
 ($rc, $out, $err) = $node->psql('postgres', 'DELETE FROM t WHERE id = 4');
 like($err, qr/lock timeout/, 'and so did the lock');
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'slow'");
+
+# ---- whose transaction id only a stored lock has in the log ----
+$_ = $node->background_psql('postgres') for $s1, $s2;
+my $y = $s2->query_safe('BEGIN; SELECT pg_current_xact_id()');
+my $x = $s1->query_safe('BEGIN; SELECT pg_current_xact_id()');
+cmp_ok($x, '>', $y, 'the holder is younger than who stores its locks');
+$s1->query_safe('SELECT FROM wide WHERE id % 256 = 1 AND id < 512000 FOR UPDATE');
+my $stored = "SELECT coalesce(sum(entries + memtable_keys), 0) FROM lightning_stat_stores() WHERE database = 0";
+my $before = $node->safe_psql('postgres', $stored);
+$s2->query_safe('SELECT FROM wide WHERE id % 256 = 2 FOR UPDATE');
+cmp_ok($node->safe_psql('postgres', $stored), '>', $before + 1000, 'locks went to the store');
+$node->safe_psql('postgres', 'SELECT pg_switch_wal()');
+kill_server($node);
+eval { $_->quit } for $s1, $s2;
+$node->start;
+$_ = $node->background_psql('postgres') for $s1, $s2;
+cmp_ok($s1->query_safe('BEGIN; SELECT pg_current_xact_id()'), '>', $x, 'after a crash the holder\'s id is not used again');
+$s2->query_safe('BEGIN; SELECT FROM wide WHERE id % 256 IN (3, 4) FOR NO KEY UPDATE');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM (SELECT FROM wide WHERE id % 256 = 1 FOR UPDATE SKIP LOCKED) x'),
+	$node->safe_psql('postgres', 'SELECT count(*) FROM wide WHERE id % 256 = 1'), 'and the locks are gone');
+$_->query_safe('ROLLBACK') for $s1, $s2;
+$_->quit for $s1, $s2;
 $node->stop;
 done_testing();
