@@ -5,9 +5,46 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "server.h"
+
+/*
+ * Throwing forgets how many locks forbid interrupts, since an abort will release
+ * them all; ours are still held, and are to be released one by one.  What the
+ * server has taken on its way to the error is released here: when the commit log
+ * can't be read, that is its lock.
+ */
+ErrorData *
+lightning_catch(MemoryContext keep, MemoryContext back, uint32 holdoff)
+{
+	LWLock	   *const taken[] = {XactSLRULock, SubtransSLRULock};
+	ErrorData  *error = NULL;
+
+	InterruptHoldoffCount = holdoff;
+	for (int i = 0; i < lengthof(taken); i++)
+	{
+		if (!LWLockHeldByMe(taken[i]))
+			continue;
+		HOLD_INTERRUPTS();		/* which releasing makes up for */
+		LWLockRelease(taken[i]);
+	}
+	MemoryContextSwitchTo(keep != NULL ? keep : back);
+	if (keep != NULL)
+		error = CopyErrorData();
+	FlushErrorState();
+	MemoryContextSwitchTo(back);
+	return error;
+}
+
+void
+lightning_rethrow(ErrorData *error)
+{
+	InterruptHoldoffCount = 0;	/* as when it was thrown first */
+	ReThrowError(error);
+}
 
 /* What happened, where: "could not write file "lightning/12.run": ..." */
 static void
@@ -62,7 +99,7 @@ report_host_error(const LtgError *e)
 	ErrorData  *error = lp != NULL ? lp->error : NULL;
 
 	if (error != NULL)
-		ReThrowError(error);	/* the port frees it when it keeps the next */
+		lightning_rethrow(error);	/* the port frees it when it keeps the next */
 	ereport(ERROR,
 			(errcode(ERRCODE_INTERNAL_ERROR),
 			 errmsg("lightning operation failed: %s",

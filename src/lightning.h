@@ -70,6 +70,13 @@ extern LtgSession *lightning_session(void);
 /* ---- error.c: the one place where engine statuses become ereports ---- */
 /* No-op for OK, NOT_FOUND, END, BUSY.  rel may be NULL.  Clears s->err. */
 extern void lightning_report(LtgSession *s, LtgStatus st, Relation rel);
+/*
+ * For PG_CATCH, where an error is not passed on, or not before the engine has
+ * unwound.  holdoff: InterruptHoldoffCount as it was before PG_TRY.  Goes back to
+ * the context `back`; returns a copy of the error in `keep`, if that is not NULL.
+ */
+extern ErrorData *lightning_catch(MemoryContext keep, MemoryContext back, uint32 holdoff);
+extern void lightning_rethrow(ErrorData *error) pg_attribute_noreturn();
 
 /* ---- gate.c, worker.c ---- */
 /* Call between ltg_reserve and the log record: false = the gate is not up (the

@@ -61,14 +61,11 @@ port_free(LtgPort *port, void *ptr)
 
 /* Keep the error in flight for lightning_report. */
 static void
-keep_error(LightningPort *lp, MemoryContext cxt)
+keep_error(LightningPort *lp, MemoryContext cxt, uint32 holdoff)
 {
-	MemoryContextSwitchTo(lp->context);
 	if (lp->error != NULL)
 		FreeErrorData(lp->error);
-	lp->error = CopyErrorData();
-	FlushErrorState();
-	MemoryContextSwitchTo(cxt);
+	lp->error = lightning_catch(lp->context, cxt, holdoff);
 }
 
 static void *
@@ -76,6 +73,7 @@ port_realloc(LtgPort *port, void *ptr, size_t size)
 {
 	LightningPort *lp = (LightningPort *) port;
 	MemoryContext cxt = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	void	   *volatile result = NULL;
 
 	if (ptr == NULL)
@@ -87,8 +85,7 @@ port_realloc(LtgPort *port, void *ptr, size_t size)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(cxt);
-		FlushErrorState();
+		(void) lightning_catch(NULL, cxt, holdoff);
 		result = NULL;
 	}
 	PG_END_TRY();
@@ -165,6 +162,7 @@ port_file_open(LtgPort *port, const char *name, LtgOpenMode mode, LtgFile **file
 {
 	LightningPort *lp = (LightningPort *) port;
 	MemoryContext cxt = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	char		path[MAXPGPATH];
 	LtgFile    *f;
 	int			flags = PG_BINARY;
@@ -190,8 +188,7 @@ port_file_open(LtgPort *port, const char *name, LtgOpenMode mode, LtgFile **file
 		}
 		PG_CATCH();
 		{
-			MemoryContextSwitchTo(cxt);
-			FlushErrorState();
+			(void) lightning_catch(NULL, cxt, holdoff);
 			os_errno = ENOMEM;
 		}
 		PG_END_TRY();
@@ -426,6 +423,7 @@ static void
 port_log(LtgPort *port, LtgLogLevel level, const char *msg)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	int			elevel;
 
 	elevel = level == LTG_LOG_WARNING ? WARNING : level == LTG_LOG_INFO ? LOG : DEBUG1;
@@ -435,8 +433,7 @@ port_log(LtgPort *port, LtgLogLevel level, const char *msg)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(cxt);
-		FlushErrorState();
+		(void) lightning_catch(NULL, cxt, holdoff);
 	}
 	PG_END_TRY();
 }
@@ -454,6 +451,7 @@ port_interrupted(LtgPort *port)
 	if (lp->background && ProcSignalBarrierPending && CritSectionCount == 0)
 	{
 		MemoryContext cxt = CurrentMemoryContext;
+		uint32		holdoff = InterruptHoldoffCount;
 
 		PG_TRY();
 		{
@@ -462,8 +460,7 @@ port_interrupted(LtgPort *port)
 		PG_CATCH();
 		{
 			/* stays pending, and is tried again */
-			MemoryContextSwitchTo(cxt);
-			FlushErrorState();
+			(void) lightning_catch(NULL, cxt, holdoff);
 		}
 		PG_END_TRY();
 	}
@@ -521,6 +518,7 @@ port_wal_flush(LtgPort *port, LtgSeq lsn, LtgError *err)
 {
 	LightningPort *lp = (LightningPort *) port;
 	MemoryContext cxt = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	volatile LtgStatus st = LTG_OK;
 
 	if (lp->plain_files || lsn == 0)
@@ -546,7 +544,7 @@ port_wal_flush(LtgPort *port, LtgSeq lsn, LtgError *err)
 	}
 	PG_CATCH();
 	{
-		keep_error(lp, cxt);
+		keep_error(lp, cxt, holdoff);
 		st = LTG_HOST_ERROR;
 	}
 	PG_END_TRY();
@@ -565,6 +563,7 @@ port_xid_status(LtgPort *port, LtgXid xid, LtgXidStatus *status, LtgError *err)
 {
 	LightningPort *lp = (LightningPort *) port;
 	MemoryContext cxt = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	volatile LtgStatus st = LTG_OK;
 
 	*status = LTG_XID_IN_PROGRESS;
@@ -574,7 +573,7 @@ port_xid_status(LtgPort *port, LtgXid xid, LtgXidStatus *status, LtgError *err)
 	}
 	PG_CATCH();
 	{
-		keep_error(lp, cxt);
+		keep_error(lp, cxt, holdoff);
 		st = LTG_HOST_ERROR;
 	}
 	PG_END_TRY();

@@ -484,6 +484,7 @@ static void
 drop_quietly(bool commit)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 
 	PG_TRY();
 	{
@@ -501,8 +502,7 @@ drop_quietly(bool commit)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(cxt);
-		FlushErrorState();
+		(void) lightning_catch(NULL, cxt, holdoff);
 	}
 	PG_END_TRY();
 }

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "storage/lmgr.h"
 #include "utils/memutils.h"
@@ -56,6 +57,7 @@ static bool
 ask_status(LightningRowLook *look, LtgXid xid, LtgXidStatus *status)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	volatile bool ok = true;
 
 	PG_TRY();
@@ -64,9 +66,7 @@ ask_status(LightningRowLook *look, LtgXid xid, LtgXidStatus *status)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(cxt);
-		look->error = CopyErrorData();
-		FlushErrorState();
+		look->error = lightning_catch(cxt, cxt, holdoff);
 		ok = false;
 	}
 	PG_END_TRY();
@@ -187,7 +187,7 @@ lightning_look(LtgSession *s, Relation rel, LtgStore *store, LightningRowLook *l
 	st = ltg_versions(s, store, look->key, LIGHTNING_KEY_LEN, look_fn, look);
 	lightning_blocks_done(s, rel);
 	if (look->error != NULL)
-		ReThrowError(look->error);
+		lightning_rethrow(look->error);
 	if (look->no_memory)
 		ereport(ERROR,
 				errcode(ERRCODE_OUT_OF_MEMORY),
@@ -237,7 +237,7 @@ lightning_next_tag(LtgSession *s, Relation rel, LtgStore *store,
 	st = ltg_versions(s, store, look->key, LIGHTNING_KEY_LEN, half_fn, look);
 	lightning_blocks_done(s, rel);
 	if (look->error != NULL)
-		ReThrowError(look->error);
+		lightning_rethrow(look->error);
 	lightning_report(s, st, rel);
 	return !look->half_in_use;
 }

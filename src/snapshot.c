@@ -13,6 +13,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "storage/predicate.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
@@ -73,6 +74,7 @@ judge_mvcc(LtgSnapshot *snap, LtgXid xid, uint32_t cid, LtgState *fate)
 	volatile bool failed = false;
 	bool		mine = false;
 	LtgState	learned = LTG_UNRESOLVED;
+	uint32		holdoff = InterruptHoldoffCount;
 	MemoryContext oldcontext;
 
 	if (ls->known[slot].xid == xid)
@@ -89,10 +91,7 @@ judge_mvcc(LtgSnapshot *snap, LtgXid xid, uint32_t cid, LtgState *fate)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(ls->context);
-		ls->error = CopyErrorData();
-		FlushErrorState();
-		MemoryContextSwitchTo(oldcontext);
+		ls->error = lightning_catch(ls->context, oldcontext, holdoff);
 		failed = true;
 	}
 	PG_END_TRY();
@@ -137,7 +136,7 @@ lightning_snapshot_rethrow(LightningSnapshot *ls)
 
 		ls->error = NULL;
 		ls->ltg.failed = false;
-		ReThrowError(error);
+		lightning_rethrow(error);
 	}
 }
 

@@ -79,6 +79,7 @@ void
 lightning_log_failure(LtgSession *s, LtgStatus st, const char *what)
 {
 	MemoryContext cxt = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	TimestampTz now = GetCurrentTimestamp();
 	LtgError	e = s->err;
 
@@ -97,8 +98,7 @@ lightning_log_failure(LtgSession *s, LtgStatus st, const char *what)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(cxt);
-		FlushErrorState();
+		(void) lightning_catch(NULL, cxt, holdoff);
 	}
 	PG_END_TRY();
 }
