@@ -138,6 +138,12 @@ resolve(const LtgGcRules *rules, LtgVersion *v)
 		settle(v);
 		return LTG_OK;
 	}
+	/*
+	 * No host keeps what became of its transactions for the sake of a store that has
+	 * nothing but locks.  That they have ended is known.
+	 */
+	if (rules->drop_ended && v->xid < rules->horizon)
+		v->state = LTG_ABORTED;
 	if (v->state == LTG_UNRESOLVED)
 	{
 		LTG_TRY(ltg_fates_get(rules->fates, v->xid, &fate));
