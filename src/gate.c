@@ -273,6 +273,20 @@ postmaster_is_stopping(void)
 	return result;
 }
 
+/* SIGTERM comes from pg_terminate_backend(), too. */
+static bool
+asked_to_stop(void)
+{
+	static bool stopping = false;
+
+	if (got_sigterm)
+	{
+		got_sigterm = false;	/* first: the next one is looked at again */
+		stopping = stopping || postmaster_is_stopping();
+	}
+	return stopping;
+}
+
 static void
 set_state(LightningGateState state)
 {
@@ -324,9 +338,10 @@ wait_ms(long timeout)
 }
 
 /*
- * Everything logged before lsn to files; at shutdown, everything.  Keeps
- * trying; checkpoints wait meanwhile.  An engine that can't go on (a failed
- * fsync) takes the server down: recovery starts from the log.
+ * Everything logged before lsn to files; at shutdown, everything.  Keeps trying,
+ * if no number of attempts is given, until the server is to stop; checkpoints wait
+ * meanwhile.  An engine that can't go on (a failed fsync) takes the server down:
+ * recovery starts from the log.
  */
 static bool
 flush_for(LtgSession *s, XLogRecPtr lsn, bool everything, int attempts)
@@ -335,7 +350,7 @@ flush_for(LtgSession *s, XLogRecPtr lsn, bool everything, int attempts)
 	LtgStatus	st;
 	int			i;
 
-	for (i = 0; attempts == 0 || i < attempts; i++)
+	for (i = 0; attempts == 0 ? !asked_to_stop() : i < attempts; i++)
 	{
 		lightning_stop_point("gate:flush");
 		st = everything ? lightning_flush_everything(s) : LTG_OK;
@@ -430,15 +445,12 @@ serve(LtgSession *s, XLogRecPtr done)
 		XLogRecPtr	redo;
 
 		CHECK_FOR_INTERRUPTS();
-		if (got_sigterm)
-		{
-			got_sigterm = false;
-			if (postmaster_is_stopping())
-				close_gate(s);
-		}
+		if (asked_to_stop())
+			close_gate(s);
 		if (let_pass(done, &redo))
 		{
-			(void) flush_for(s, redo, false, 0);
+			if (!flush_for(s, redo, false, 0))
+				continue;
 			done = redo;
 			pg_atomic_write_u64(&lightning_shared->gate_done, done);
 			continue;
@@ -473,7 +485,8 @@ lightning_gate_main(Datum arg)
 	 * that nothing of ours lies between.
 	 */
 	redo = GetRedoRecPtr();
-	(void) flush_for(s, redo, false, 0);
+	if (!flush_for(s, redo, false, 0))
+		close_gate(s);
 	pg_atomic_write_u64(&lightning_shared->gate_done, redo);
 	remove_closed_mark(PANIC);
 	lightning_lockstore_restore(s);

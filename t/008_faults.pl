@@ -75,6 +75,16 @@ kill_server($node);
 eval { $h->finish; };
 $node->start;
 is($node->safe_psql('postgres', 'SELECT count(*) FROM c'), '100', 'and so nothing is lost');
+
+# ---- nor does a stop wait for space that does not come ----
+$node->safe_psql('postgres', "INSERT INTO c SELECT generate_series(101, 200); SELECT lightning_fault_set('write', 'ENOSPC', 1, true)");
+$h = IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', 'CHECKPOINT', 'postgres' ], '<', \undef, '>', \$o, '2>', \$e);
+sleep 2;
+ok(system('pg_ctl', '-D', $node->data_dir, '-m', 'fast', '-t', 60, '-s', 'stop') == 0, 'a server with a full disk and a checkpoint that waits can be stopped');
+$node->_update_pid(-1);
+eval { $h->finish; };
+$node->start;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM c'), '200', 'and recovers what it could not write');
 check_clean($node, 'at the end');
 $node->stop;
 done_testing();
