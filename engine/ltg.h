@@ -371,6 +371,14 @@ typedef struct LtgObsolete
 } LtgObsolete;
 extern void ltg_obsolete(LtgSession *s, LtgObsolete *o);
 
+/*
+ * For want of space, without waiting for a checkpoint: what was dropped is
+ * published, and all manifests but the newest go, with the files that only they
+ * need.  The newest is all that a start needs; older ones are kept for copies of
+ * the directory that are being made, so the same condition holds.
+ */
+extern LtgStatus ltg_free_space(LtgSession *s, uint32_t *removed) LTG_MUST_CHECK;
+
 /* ---- starting ---- */
 
 typedef struct LtgLoadOptions

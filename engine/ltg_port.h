@@ -151,6 +151,8 @@ struct LtgPort
 	LtgStatus	(*file_remove) (LtgPort *port, const char *name, LtgError *err);
 	LtgStatus	(*dir_sync) (LtgPort *port, LtgError *err);
 	LtgStatus	(*dir_list) (LtgPort *port, LtgDirFn fn, void *arg, LtgError *err);
+	/* bytes that are free for files; UINT64_MAX, or the call NULL: not known */
+	uint64_t	(*space) (LtgPort *port);
 
 	/* numbered locks shared by all sessions (P4) */
 	void		(*lock) (LtgPort *port, LtgLockId id, LtgLockMode mode);

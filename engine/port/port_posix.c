@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -325,6 +326,16 @@ posix_dir_sync(LtgPort *port, LtgError *err)
 	return LTG_OK;
 }
 
+static uint64_t
+posix_space(LtgPort *port)
+{
+	struct statvfs fs;
+
+	if (fstatvfs(posix_of(port)->dirfd, &fs) != 0)
+		return UINT64_MAX;
+	return (uint64_t) fs.f_bavail * fs.f_frsize;
+}
+
 static LtgStatus
 posix_dir_list(LtgPort *port, LtgDirFn fn, void *arg, LtgError *err)
 {
@@ -511,6 +522,7 @@ static const LtgPort posix_calls = {
 	.file_remove = posix_file_remove,
 	.dir_sync = posix_dir_sync,
 	.dir_list = posix_dir_list,
+	.space = posix_space,
 	.lock = posix_lock,
 	.try_lock = posix_try_lock,
 	.unlock = posix_unlock,

@@ -638,6 +638,48 @@ failures(void **state)
 		}
 }
 
+static uint64_t space_left;
+
+static uint64_t
+little_space(LtgPort *port)
+{
+	(void) port;
+	return space_left;
+}
+
+/* The last of the space is not a merge's; it is done when there is more. */
+static void
+no_space(void **state)
+{
+	LtgStore   *t;
+	LtgCompactResult r;
+	uint64_t	(*space) (LtgPort *port);
+	uint32_t	files;
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	for (int i = 0; i < 3; i++)
+	{
+		load(t, 1, 200, 80);
+		lrig_flush_all(&rig);
+	}
+	files = data_files();
+	space = rig.s->port->space;
+	rig.s->port->space = little_space;
+	space_left = rig.s->shared->config.memtable_bytes - 1;
+	assert_int_equal(ltg_compact_store(rig.s, t, &r), LTG_NOSPACE);
+	ltg_clear_error(rig.s);
+	assert_int_equal(data_files(), files);
+	space_left++;
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	assert_true(r.compacted);
+	rig.s->port->space = space;
+	assert_int_equal(count_rows(t), 200);
+	check_all();
+	lrig_close(&rig);
+}
+
 /* An unreadable input: the store is left alone for a while, others go on. */
 static void
 damaged_input(void **state)
@@ -759,6 +801,7 @@ main(void)
 		cmocka_unit_test(locks),
 		cmocka_unit_test(middle),
 		cmocka_unit_test(failures),
+		cmocka_unit_test(no_space),
 		cmocka_unit_test(damaged_input),
 		cmocka_unit_test(interrupted),
 		cmocka_unit_test(rewrites),

@@ -160,6 +160,44 @@ test_reader_keeps_file(void **state)
 	core_close(&rig);
 }
 
+/*
+ * A full disk: what was dropped gives its space back though no checkpoint has
+ * completed since, and what a start needs stays.
+ */
+static void
+test_free_space(void **state)
+{
+	CoreRig		rig;
+	uint32_t	removed;
+
+	(void) state;
+	core_open(&rig);
+	core_boot(&rig, true);
+	put_rows(&rig, core_store(&rig, 1, 0), 10, 1);
+	assert_int_equal(core_flush(&rig), LTG_OK);
+	put_rows(&rig, core_store(&rig, 2, 0), 10, 2);
+	assert_int_equal(core_flush(&rig), LTG_OK);
+	drop(&rig, 1);
+	assert_int_equal(ltg_remove_obsolete(rig.s, 1, &removed), LTG_OK);
+	assert_int_equal(removed, 0);
+	assert_int_equal(ltg_free_space(rig.s, &removed), LTG_OK);
+	assert_int_equal(removed, 1);
+	assert_int_equal(core_count_files(&rig, ".run"), 1);
+	assert_int_equal(core_count_files(&rig, ".manifest"), 1);
+	core_down(&rig);
+	{
+		LtgLoadOptions opt = {.reset_unlogged = true};
+		LtgLoadInfo info;
+
+		core_boot(&rig, false);
+		assert_int_equal(ltg_load(rig.s, &opt, &info), LTG_OK);
+		assert_int_equal(info.files_missing, 0);
+	}
+	assert_int_equal(core_get(&rig, core_store(&rig, 2, 0), 3), 2);
+	core_check(&rig);
+	core_close(&rig);
+}
+
 /* A drop while the manifest that names the store's file is being written. */
 static void
 drop_store_1(CoreRig *rig)
@@ -278,6 +316,7 @@ main(void)
 		cmocka_unit_test(test_checkpoints),
 		cmocka_unit_test(test_over_restart),
 		cmocka_unit_test(test_reader_keeps_file),
+		cmocka_unit_test(test_free_space),
 		cmocka_unit_test(test_drop_during_publication),
 		cmocka_unit_test(test_failures),
 	};

@@ -19,6 +19,7 @@
 #define SLICE_BYTES (4 * 1024 * 1024)	/* input payload per epoch */
 #define SLICE_KEYS 65536
 #define RETRY_AFTER_US (60 * 1000000)	/* after a failure */
+#define RETRY_FULL_US (10 * 1000000)	/* after one for want of space */
 
 typedef struct Compaction
 {
@@ -278,6 +279,23 @@ note_progress(Compaction *c)
 	c->counted = read + written;
 }
 
+/*
+ * The last of the space is for flushes, which checkpoints and writers wait for: a
+ * merge, which can wait, ends before the disk is full.  So much is left as an
+ * arena of the memtable takes, were it not compressed.
+ */
+static LtgStatus
+leave_room(Compaction *c)
+{
+	LtgPort    *port = c->s->port;
+	uint64_t	reserve = c->s->shared->config.memtable_bytes;
+
+	if (port->space == NULL || port->space(port) >= reserve)
+		return LTG_OK;
+	return ltg_fail(c->s, LTG_NOSPACE, "the last %llu kB of free space are left to flushes",
+					(unsigned long long) (reserve / 1024));
+}
+
 /* What was asked for doesn't wait, but others wait for it. */
 static LtgStatus
 heed_limit(Compaction *c)
@@ -380,6 +398,7 @@ merge_all(Compaction *c)
 			return LTG_INTERRUPTED;
 		LTG_STOP_POINT(s->port, "compact:slice");
 		LTG_TRY(heed_limit(c));
+		LTG_TRY(leave_room(c));
 		ltg_epoch_enter(s);
 		st = merge_slice(c);
 		ltg_merge_clear(&c->merge);
@@ -585,8 +604,8 @@ compact(LtgSession *s, LtgStore *store, LtgCompactResult *r)
 		st = LTG_OK;
 	}
 	else if (st != LTG_OK && st != LTG_INTERRUPTED)
-		atomic_store(&plan.store->compact_not_before,
-					 s->port->now_us(s->port) + RETRY_AFTER_US);
+		atomic_store(&plan.store->compact_not_before, s->port->now_us(s->port) +
+					 (st == LTG_NOSPACE ? RETRY_FULL_US : RETRY_AFTER_US));
 	ltg_compact_release(s, &plan);
 	if (r->compacted)
 		LTG_STOP_POINT(s->port, "compact:done");

@@ -295,3 +295,19 @@ ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed)
 		s->port->free(s->port, number);
 	return st;
 }
+
+LtgStatus
+ltg_free_space(LtgSession *s, uint32_t *removed)
+{
+	/* a disk without room for a manifest may have it when the rest is gone */
+	LtgStatus	published = ltg_publish_pending(s, true);
+	LtgStatus	st;
+
+	if (published != LTG_OK)
+		ltg_clear_error(s);
+	LTG_TRY(ltg_remove_obsolete(s, UINT64_MAX, removed));
+	if (published == LTG_OK || *removed == 0)
+		return LTG_OK;
+	st = ltg_publish_pending(s, true);
+	return st == LTG_OK ? ltg_remove_obsolete(s, UINT64_MAX, removed) : st;
+}
