@@ -52,6 +52,11 @@ report_io(const LtgError *e, LtgStatus st)
 {
 	const char *what = e->msg[0] != '\0' ? e->msg : "could not access a file";
 
+	if (st == LTG_NOSPACE && e->os_errno == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DISK_FULL),
+				 errmsg("not enough disk space for lightning: %s", what),
+				 errhint("Check free disk space.")));
 	errno = e->os_errno != 0 ? e->os_errno : EIO;
 	if (st == LTG_NOSPACE)
 		ereport(ERROR,

@@ -69,6 +69,8 @@
 #define GATE_POLL_MS 50			/* nothing going on */
 #define GATE_BUSY_POLL_MS 5		/* a checkpoint is on its way */
 #define GATE_CLOSE_ATTEMPTS 20
+#define RECOVERY_RETRY_MS 200
+#define MARK_RETRIES_LOGGED 300	/* one in so many: once a minute */
 
 #define CLOSED_MARK LIGHTNING_DIR "/closed"
 #define CLOSED_MAGIC UINT64CONST(0x31444553474C544C)
@@ -179,6 +181,7 @@ write_closed_mark(XLogRecPtr durable)
 	const char *tmp = CLOSED_MARK ".new";
 	ClosedMark	mark;
 	int			fd;
+	int			save_errno;
 	bool		ok;
 
 	memset(&mark, 0, sizeof(mark));
@@ -189,8 +192,11 @@ write_closed_mark(XLogRecPtr durable)
 	fd = BasicOpenFile(tmp, O_RDWR | O_CREAT | O_TRUNC | PG_BINARY);
 	if (fd < 0)
 		return false;
+	errno = ENOSPC;				/* what a short write means */
 	ok = write(fd, &mark, sizeof(mark)) == sizeof(mark) && pg_fsync(fd) == 0;
+	save_errno = errno;
 	ok = close(fd) == 0 && ok;
+	errno = save_errno;
 	return ok && durable_rename(tmp, CLOSED_MARK, LOG) == 0;
 }
 
@@ -371,6 +377,8 @@ flush_for(LtgSession *s, XLogRecPtr lsn, bool everything, int attempts)
 					 errdetail("An fsync has failed. The server will restart and recover from the write-ahead log.")));
 			_exit(2);
 		}
+		if (st == LTG_NOSPACE && lightning_free_space(s))
+			continue;
 		wait_ms(Min(100 * (i + 1), 1000));
 	}
 	return false;
@@ -455,6 +463,7 @@ serve(LtgSession *s, XLogRecPtr done)
 			pg_atomic_write_u64(&lightning_shared->gate_done, done);
 			continue;
 		}
+		lightning_serve_want_of_space(s);
 		lightning_remove_obsolete(s);
 		wait_ms(lightning_completed_redo() < done ? GATE_BUSY_POLL_MS : GATE_POLL_MS);
 	}
@@ -510,6 +519,24 @@ lightning_recovery_applied(XLogRecPtr lsn)
 	pg_atomic_write_u64(&lightning_shared->redo_applied, lsn);
 }
 
+/*
+ * A full disk is waited for, where PostgreSQL's own replay would stop the server:
+ * nothing else is wrong, queries of a standby go on meanwhile, and nobody has to
+ * start it again.  False: it was something else.
+ */
+static bool
+recovery_waits_for_space(LtgSession *s, LtgStatus st)
+{
+	if (st != LTG_NOSPACE || !IsUnderPostmaster)
+		return false;
+	lightning_log_failure(s, st, "flushing in recovery");
+	HandleStartupProcInterrupts();
+	if (!lightning_free_space(s))
+		pg_usleep(RECOVERY_RETRY_MS * 1000);
+	HandleStartupProcInterrupts();
+	return true;
+}
+
 /* Flush everything replayed so far; the log is contained up to `position`. */
 static void
 recovery_flush(XLogRecPtr position)
@@ -521,7 +548,9 @@ recovery_flush(XLogRecPtr position)
 
 	lightning_recovery_check_left_out();
 	port->replayed = position;
-	st = ltg_flush_upto(s, Max(position, GetXLogReplayRecPtr(NULL)), &result);
+	do
+		st = ltg_flush_upto(s, Max(position, GetXLogReplayRecPtr(NULL)), &result);
+	while (recovery_waits_for_space(s, st));
 	port->replayed = InvalidXLogRecPtr;
 	lightning_report(s, st, NULL);
 	ConditionVariableBroadcast(&lightning_shared->room_cv);
@@ -542,10 +571,22 @@ lightning_recovery_flush(void)
 static void
 mark_recovery_end(void)
 {
-	if (!write_closed_mark(ltg_durable(lightning_session())))
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", CLOSED_MARK)));
+	int			i;
+
+	for (i = 0; !write_closed_mark(ltg_durable(lightning_session())); i++)
+	{
+		bool		full = errno == ENOSPC || errno == EDQUOT;
+
+		if (i % MARK_RETRIES_LOGGED == 0)
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not write file \"%s\": %m", CLOSED_MARK),
+					 full ? errdetail("Recovery waits. It will be tried again.") : 0));
+		if (!full || !IsUnderPostmaster || !AmStartupProcess())
+			break;
+		pg_usleep(RECOVERY_RETRY_MS * 1000);
+		HandleStartupProcInterrupts();
+	}
 	mark_removed = false;
 }
 
@@ -566,7 +607,9 @@ lightning_recovery_make_room(LtgSession *s)
 	while (st == LTG_BUSY)
 	{
 		HandleStartupProcInterrupts();
-		lightning_report(s, ltg_flush(s, &result), NULL);
+		st = ltg_flush(s, &result);
+		if (!recovery_waits_for_space(s, st))
+			lightning_report(s, st, NULL);
 		st = ltg_make_room(s, false);
 	}
 	lightning_report(s, st, NULL);

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "access/xlog.h"
@@ -333,12 +334,28 @@ port_file_rename(LtgPort *port, const char *from, const char *to, LtgError *err)
 	return LTG_OK;
 }
 
+/*
+ * Sessions close what they have open of removed files when they next look at
+ * files, which idle and waiting ones do not: so that the space comes back now, as
+ * mdunlink() does.  Another link to the file is somebody's copy.
+ */
+static void
+give_back_space(const char *path)
+{
+	struct stat st;
+
+	/* what is wrong is reported by the unlink that comes next */
+	if (stat(path, &st) == 0 && st.st_nlink == 1 && st.st_size > 0 && truncate(path, 0) != 0)
+		return;
+}
+
 static LtgStatus
 port_file_remove(LtgPort *port, const char *name, LtgError *err)
 {
 	char		path[MAXPGPATH];
 
 	make_path(path, name);
+	give_back_space(path);
 	if (unlink(path) != 0 && errno != ENOENT)
 		return file_failure(err, name, 0, errno, "could not remove file");
 	return LTG_OK;
@@ -386,6 +403,17 @@ port_dir_list(LtgPort *port, LtgDirFn fn, void *arg, LtgError *err)
 	if (os_errno != 0)
 		return file_failure(err, LIGHTNING_DIR, 0, os_errno, "could not read directory");
 	return LTG_OK;
+}
+
+/* (A network file system without such figures says 0 of 0.) */
+static uint64_t
+port_space(LtgPort *port)
+{
+	struct statvfs fs;
+
+	if (statvfs(LIGHTNING_DIR, &fs) != 0 || fs.f_blocks == 0)
+		return UINT64_MAX;
+	return (uint64_t) fs.f_bavail * fs.f_frsize;
 }
 
 /* ---- locks, time, messages ---- */
@@ -642,6 +670,7 @@ lightning_port_create(void)
 	lp->port.lock = port_lock;
 	lp->port.try_lock = port_try_lock;
 	lp->port.unlock = port_unlock;
+	lp->port.space = port_space;
 	lp->port.now_us = port_now_us;
 	lp->port.log = port_log;
 	lp->port.interrupted = port_interrupted;

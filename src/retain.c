@@ -122,6 +122,39 @@ may_be_copied(TimestampTz now)
 
 /* ---- removal ---- */
 
+/*
+ * The disk is full: what was dropped goes now, and all but the newest manifest's
+ * files, also if somebody reads files by SQL.  The next flush may need the space,
+ * and the next checkpoint that flush.
+ *
+ * True if there is more space now.
+ */
+bool
+lightning_free_space(LtgSession *s)
+{
+	uint32		removed = 0;
+	LtgStatus	st;
+
+	if (lightning_running_backups() != 0)
+		return false;
+	st = ltg_free_space(s, &removed);
+	if (st != LTG_OK)
+		lightning_log_failure(s, st, "removing old files");
+	pg_atomic_fetch_add_u64(&lightning_shared->files_removed, removed);
+	return removed > 0;
+}
+
+/* Flusher and compaction workers ask for it. */
+void
+lightning_serve_want_of_space(LtgSession *s)
+{
+	if (likely(pg_atomic_read_u32(&lightning_shared->space_wanted) == 0))
+		return;
+	pg_atomic_write_u32(&lightning_shared->space_wanted, 0);
+	if (lightning_free_space(s))
+		lightning_wake_flusher();
+}
+
 /* Cheap when there is nothing to do. */
 void
 lightning_remove_obsolete(LtgSession *s)

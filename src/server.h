@@ -81,6 +81,7 @@ typedef struct LightningShared
 	pg_atomic_uint64 gate_flushes;
 	pg_atomic_uint64 files_removed;
 	pg_atomic_uint64 copied_at;		/* last time that files were read by SQL, or 0 */
+	pg_atomic_uint32 space_wanted;	/* a worker found the disk full */
 	ConditionVariable gate_cv;		/* the state has changed */
 	ConditionVariable room_cv;		/* a flush has ended */
 
@@ -181,6 +182,8 @@ extern XLogRecPtr lightning_completed_redo(void);
 extern void lightning_note_file_access(Oid function);
 /* Delete files that nothing needs: gate, and the flusher on a standby. */
 extern void lightning_remove_obsolete(LtgSession *s);
+extern bool lightning_free_space(LtgSession *s);
+extern void lightning_serve_want_of_space(LtgSession *s);
 
 /* ---- worker.c ---- */
 

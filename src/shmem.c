@@ -165,6 +165,7 @@ init_shared(void)
 	pg_atomic_init_u64(&lightning_shared->gate_flushes, 0);
 	pg_atomic_init_u64(&lightning_shared->files_removed, 0);
 	pg_atomic_init_u64(&lightning_shared->copied_at, 0);
+	pg_atomic_init_u32(&lightning_shared->space_wanted, 0);
 	ConditionVariableInit(&lightning_shared->gate_cv);
 	ConditionVariableInit(&lightning_shared->room_cv);
 	SpinLockInit(&lightning_shared->mutex);

@@ -22,6 +22,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "postmaster/startup.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
@@ -57,7 +58,9 @@ log_failure_now(const LtgError *e, LtgStatus st, const char *what)
 	if (st == LTG_NOSPACE)
 		ereport(WARNING,
 				(errcode(ERRCODE_DISK_FULL),
+				 e->os_errno == 0 ? errmsg("lightning failed at %s: %s", what, detail) :
 				 errmsg("lightning failed at %s: %s \"%s\": %m", what, detail, e->file),
+				 AmStartupProcess() ? errdetail("Recovery waits. It will be tried again.") :
 				 errdetail("Writers wait when the memtable is full. It will be tried again."),
 				 errhint("Check free disk space.")));
 	else if (st == LTG_IO)
@@ -303,6 +306,13 @@ failed(LtgSession *s, LtgStatus st, const char *what, pg_atomic_uint64 *counter,
 {
 	pg_atomic_fetch_add_u64(counter, 1);
 	lightning_log_failure(s, st, what);
+	if (st == LTG_NOSPACE)
+	{
+		if (RecoveryInProgress())
+			(void) lightning_free_space(s);
+		else
+			pg_atomic_write_u32(&lightning_shared->space_wanted, 1);
+	}
 	if (st == LTG_POISONED)
 	{
 		ereport(LOG,
