@@ -27,6 +27,7 @@ int			lightning_space_limit;
 int			lightning_compaction_workers;
 int			lightning_compaction_rate_limit;
 bool		lightning_inplace_update;
+int			lightning_temp_table_limit;
 int			lightning_wal_compression;
 
 static const struct config_enum_entry wal_compression_options[] = {
@@ -154,6 +155,14 @@ lightning_define_gucs(void)
 							 lightning_default_bool("inplace_update", true),
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomIntVariable("lightning.temp_table_limit",
+							"Limits the files that a process's temporary tables take.",
+							"-1 means no limit.",
+							&lightning_temp_table_limit,
+							lightning_default_int("temp_table_limit", -1, GUC_UNIT_KB),
+							-1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_KB,
+							NULL, NULL, NULL);
 	DefineCustomEnumVariable("lightning.wal_compression",
 							 "Compresses log records of many rows with the specified method.",
 							 NULL,

@@ -30,6 +30,7 @@ extern int	lightning_row_lock_size;	/* kB */
 extern int	lightning_compaction_workers;
 extern int	lightning_compaction_rate_limit;	/* kB per second */
 extern bool lightning_inplace_update;
+extern int	lightning_temp_table_limit; /* kB, -1: none */
 extern int	lightning_block_size;		/* kB, raw bytes of a data block */
 extern int	lightning_filter_bits;
 extern int	lightning_zstd_level;
@@ -154,6 +155,15 @@ extern uint64 lightning_take_rowids(Relation rel, uint32 n);	/* consecutive */
  * the files, at commit (RelationDropStorage says which).
  */
 extern void lightning_create_store(const RelFileNode *node, char persistence, BackendId backend);
+
+/* Before n rows are inserted or updated, with nothing latched. */
+extern void lightning_enforce_temp_limit(uint32 n);
+static inline void
+lightning_check_temp_limit(Relation rel, uint32 n)
+{
+	if (unlikely(lightning_temp_table_limit >= 0) && RelationUsesLocalBuffers(rel))
+		lightning_enforce_temp_limit(n);
+}
 
 /* ---- row ids and TIDs ----
  * rowid: 40 bits = block << 8 | (offset - 1).  The executor's TIDs carry the

@@ -308,6 +308,59 @@ drop_lost_temp_stores(void)
 	temp_dropped = false;
 }
 
+/* ---- their limit ---- */
+
+#define TEMP_ROWS_PER_LOOK 64
+
+static uint64
+temp_disk_bytes(void)
+{
+	LtgSession *s = lightning_session();
+	uint64		sum = 0;
+
+	for (int i = 0; i < temp_count; i++)
+	{
+		LtgStore   *store;
+		LtgStoreInfo info;
+
+		if (ltg_store_find(s, &temp_stores[i], &store) != LTG_OK)
+		{
+			ltg_clear_error(s);
+			continue;
+		}
+		ltg_store_info(s, store, &info);
+		sum += info.disk_bytes;
+	}
+	return sum;
+}
+
+/*
+ * Before n rows are written.  As temp_file_limit, this counts what is in files; what
+ * has not got there is in the memtable, which has its own bound.
+ */
+void
+lightning_enforce_temp_limit(uint32 n)
+{
+	static uint32 rows = TEMP_ROWS_PER_LOOK;	/* since we looked */
+	uint64		limit = (uint64) lightning_temp_table_limit * 1024;
+
+	rows += n;
+	if (rows < TEMP_ROWS_PER_LOOK)
+		return;
+	rows = 0;
+	if (temp_disk_bytes() <= limit)
+		return;
+	/* what was dropped in an earlier transaction may be among them */
+	drop_lost_temp_stores();
+	if (temp_disk_bytes() <= limit)
+		return;
+	rows = TEMP_ROWS_PER_LOOK;	/* the next one fails, too */
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("temporary table size exceeds lightning.temp_table_limit (%dkB)",
+					lightning_temp_table_limit)));
+}
+
 /* ---- creating ---- */
 
 /* Never logged, and gone after a restart. */

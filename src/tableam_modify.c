@@ -120,6 +120,7 @@ insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
 	LtgSeq		seq;
 
 	check_insert_allowed();
+	lightning_check_temp_limit(rel, 1);
 	lightning_toast_values(rel, slot, NULL, options, &toasted);
 	buf = get_row_buf();
 	lightning_form_row(RelationGetDescr(rel), toasted.values, toasted.isnull, buf);
@@ -389,6 +390,7 @@ lightning_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, Command
 	LightningRowBuf *buf = get_row_buf();
 
 	check_insert_allowed();
+	lightning_check_temp_limit(rel, nslots);
 	batch_init();
 	batch.first_rowid = rowid;
 	for (int i = 0; i < nslots; i++)
@@ -884,6 +886,7 @@ lightning_tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, Com
 	bool		retry;
 
 	check_change_allowed("update");
+	lightning_check_temp_limit(rel, 1);
 	memset(&u, 0, sizeof(u));
 	*update_indexes = false;
 	change_start(&u.c, rel, otid, cid, crosscheck, wait, tmfd, XLTW_Update);

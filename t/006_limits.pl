@@ -111,6 +111,33 @@ $node->safe_psql('postgres', 'VACUUM large');
 $node->safe_psql('postgres', "SELECT lightning_compact('large')");
 cmp_ok($node->safe_psql('postgres', "SELECT lightning_relation_size('large')"), '<', 200_000, 'a table that was emptied is small');
 
+# ---- a role's temporary tables ----
+$node->safe_psql('postgres', "CREATE ROLE bounded LOGIN; ALTER ROLE bounded SET lightning.temp_table_limit = '2MB'; GRANT CREATE ON SCHEMA public TO bounded");
+my $many = "SELECT i, md5(i::text) || md5((-i)::text) || md5(i::text || 'x') FROM generate_series(1, 300000) i";
+my $over = qr/temporary table size exceeds lightning.temp_table_limit \(2048kB\)/;
+sub as_bounded
+{
+	my ($sql) = @_;
+	my ($rc, $out, $err) = $node->psql('postgres', $sql, extra_params => [ '-U', 'bounded', '-v', 'VERBOSITY=verbose' ], on_error_stop => 0);
+	return ($out, $err);
+}
+my $temp = 'CREATE TEMP TABLE t (i int, filler text) USING lightning;';
+my ($bout, $berr) = as_bounded("$temp INSERT INTO t $many");
+like($berr, qr/53400: +$over/, 'a role has a limit for temporary tables');
+($bout, $berr) = as_bounded("SET default_table_access_method = lightning; CREATE TEMP TABLE t AS $many");
+like($berr, $over, 'CREATE TEMP TABLE AS');
+($bout, $berr) = as_bounded("$temp INSERT INTO t SELECT i, 'x' FROM generate_series(1, 1000) i; UPDATE t SET filler = md5((random() * i)::text) || md5(random()::text) FROM generate_series(1, 300) k WHERE i < 0;"
+	. "CREATE TEMP TABLE u (i int, filler text) USING lightning; INSERT INTO u $many LIMIT 10000; SELECT count(*) FROM u");
+is("$bout|$berr", '10000|', 'less is no error');
+($bout, $berr) = as_bounded("$temp INSERT INTO t $many; TRUNCATE t; INSERT INTO t VALUES (1, 'x'); SELECT count(*) FROM t;"
+	. " INSERT INTO t $many; DROP TABLE t; $temp INSERT INTO t VALUES (1, 'x'); SELECT count(*) FROM t");
+is($bout, "1\n1", 'TRUNCATE and DROP make room');
+is(() = $berr =~ /$over/g, 2, 'and the limit holds again');
+($bout, $berr) = as_bounded('SET lightning.temp_table_limit = -1');
+like($berr, qr/permission denied to set parameter "lightning.temp_table_limit"/, 'it cannot lift it');
+($bout, $berr) = as_bounded("CREATE TABLE plain (i int, filler text) USING lightning; INSERT INTO plain $many; DROP TABLE plain; SELECT 1");
+is("$bout|$berr", '1|', 'other tables are not limited');
+
 # ---- more connections after a restart ----
 $node->stop;
 $node->append_conf('postgresql.conf', "max_connections = 120\nlightning.memtable_count = 2\nlightning.cache_size = '2MB'");
