@@ -22,6 +22,7 @@
 #include "utils/guc.h"
 #include "utils/rel.h"
 
+#include "logical.h"
 #include "options.h"
 #include "server.h"
 
@@ -174,6 +175,7 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 {
 	Node	   *stmt = pstmt->utilityStmt;
 	Oid			dropped = InvalidOid;
+	bool		publication = IsA(stmt, CreatePublicationStmt) || IsA(stmt, AlterPublicationStmt);
 	bool		was_analyze = in_analyze;
 	LightningOptionsCommand options;
 
@@ -206,6 +208,8 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 		lightning_options_begin(&options, &pstmt);
 		call_process_utility(pstmt, query, read_only, context, params, env, dest, qc);
 		lightning_options_done(&options);
+		if (publication)
+			lightning_check_publication(stmt);
 	}
 	PG_FINALLY();
 	{

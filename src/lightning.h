@@ -135,11 +135,7 @@ typedef struct LightningRel
 	LtgStore   *store;
 	uint64		store_id;
 	bool		logged;			/* permanent relation: writes WAL, always */
-	/* row id chunk of this backend */
-	uint64		next_rowid;
-	uint32		rowids_left;
-	uint32		chunk;
-	LtgSeq		last_lsn;
+	bool		warned;			/* if it is published (logical.c) */
 } LightningRel;
 /* Cached in rd_amcache (one pfree-able chunk); ERRCODE_DATA_CORRUPTED when the
  * relation has no store ("never silently empty").  The next invalidation of the

@@ -22,10 +22,13 @@
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "port/pg_crc32c.h"
+#include "replication/decode.h"
+#include "replication/reorderbuffer.h"
 #include "storage/standby.h"
 #include "utils/memutils.h"
 
 #include "lockstore.h"
+#include "logical.h"
 #include "modify.h"
 
 /* A record being read. */
@@ -829,6 +832,30 @@ lightning_identify(uint8 info)
 	return kind_name(info & ~XLR_INFO_MASK);
 }
 
+/*
+ * Logical decoding: rows are not decoded yet.
+ */
+static void
+lightning_decode(LogicalDecodingContext *ctx, XLogRecordBuffer *buf)
+{
+	Reading		r;
+
+	ReorderBufferProcessXid(ctx->reorder, XLogRecGetXid(buf->record), buf->origptr);
+	start_reading(&r, buf->record);
+	switch (r.info)
+	{
+		case XLOG_LIGHTNING_INSERT:
+		case XLOG_LIGHTNING_MULTI_INSERT:
+		case XLOG_LIGHTNING_UPDATE:
+		case XLOG_LIGHTNING_MOVE:
+		case XLOG_LIGHTNING_DELETE:
+			lightning_warn_undecoded(ctx, r.key.database, buf->origptr);
+			break;
+		default:
+			break;
+	}
+}
+
 static RmgrData lightning_rmgr = {
 	.rm_name = "lightning",
 	.rm_redo = lightning_redo,
@@ -837,7 +864,7 @@ static RmgrData lightning_rmgr = {
 	.rm_startup = lightning_rm_startup,
 	.rm_cleanup = lightning_rm_cleanup,
 	.rm_mask = NULL,
-	.rm_decode = NULL,
+	.rm_decode = lightning_decode,
 };
 
 void

@@ -23,12 +23,14 @@
 #include "access/parallel.h"
 #include "access/sysattr.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/predicate.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
+#include "logical.h"
 #include "modify.h"
 #include "toast.h"
 
@@ -76,16 +78,28 @@ note_in_slot(TupleTableSlot *slot, Relation rel, uint64 rowid, uint8 tag,
 	}
 }
 
+/* Once per relation and invalidation; the flag is lost with rd_amcache. */
+static inline void
+check_published(Relation rel)
+{
+	if (unlikely(XLogLogicalInfoActive()) && !lightning_rel(rel)->warned)
+	{
+		lightning_warn_if_published(rel);
+		lightning_rel(rel)->warned = true;
+	}
+}
+
 /*
  * Inserting
  */
 static void
-check_insert_allowed(void)
+check_insert_allowed(Relation rel)
 {
 	if (IsParallelWorker())
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				errmsg("cannot insert tuples in a parallel worker"));
+	check_published(rel);
 }
 
 static void
@@ -119,7 +133,7 @@ insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
 	uint64		rowid;
 	LtgSeq		seq;
 
-	check_insert_allowed();
+	check_insert_allowed(rel);
 	lightning_check_temp_limit(rel, 1);
 	lightning_toast_values(rel, slot, NULL, options, &toasted);
 	buf = get_row_buf();
@@ -389,7 +403,7 @@ lightning_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, Command
 	uint64		rowid = lightning_take_rowids(rel, nslots);
 	LightningRowBuf *buf = get_row_buf();
 
-	check_insert_allowed();
+	check_insert_allowed(rel);
 	lightning_check_temp_limit(rel, nslots);
 	batch_init();
 	batch.first_rowid = rowid;
@@ -545,12 +559,13 @@ change_decide(RowChange *c, LockTupleMode mode, bool *retry)
 }
 
 static void
-check_change_allowed(const char *verb)
+check_change_allowed(Relation rel, const char *verb)
 {
 	if (IsInParallelMode())
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				errmsg("cannot %s tuples during a parallel operation", verb));
+	check_published(rel);
 }
 
 /* After the write, with the latch released. */
@@ -602,7 +617,7 @@ lightning_tuple_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot sn
 	RowChange	c;
 	bool		retry;
 
-	check_change_allowed("delete");
+	check_change_allowed(rel, "delete");
 	change_start(&c, rel, tid, cid, crosscheck, wait, tmfd, XLTW_Delete);
 	for (;;)
 	{
@@ -885,7 +900,7 @@ lightning_tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, Com
 	TM_Result	result;
 	bool		retry;
 
-	check_change_allowed("update");
+	check_change_allowed(rel, "update");
 	lightning_check_temp_limit(rel, 1);
 	memset(&u, 0, sizeof(u));
 	*update_indexes = false;

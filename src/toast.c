@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/heaptoast.h"
 #include "access/htup_details.h"
 #include "access/toast_internals.h"
@@ -72,7 +73,11 @@ lightning_toast_values(Relation rel, TupleTableSlot *slot, TupleTableSlot *oldsl
 	newtup = heap_form_tuple(desc, slot->tts_values, slot->tts_isnull);
 	if (oldslot != NULL)
 		oldtup = ExecCopySlotHeapTuple(oldslot);
-	toasted = heap_toast_insert_or_update(rel, newtup, oldtup, options);
+	/*
+	 * Logical decoding would keep all chunks of a transaction in memory, for rows
+	 * that it never gets (logical.c).
+	 */
+	toasted = heap_toast_insert_or_update(rel, newtup, oldtup, options | HEAP_INSERT_NO_LOGICAL);
 	if (oldtup != NULL)
 		heap_freetuple(oldtup);
 	if (toasted != newtup)

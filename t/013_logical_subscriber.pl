@@ -1,6 +1,5 @@
 # Logical replication into lightning tables, for every REPLICA IDENTITY of the
-# publisher's heap tables; and what a lightning table says when it is asked to be
-# a publisher.
+# publisher's heap tables.
 use strict;
 use warnings;
 use FindBin;

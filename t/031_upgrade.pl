@@ -30,6 +30,7 @@ CREATE TABLE p0 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 0) USING li
 CREATE TABLE p1 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 INSERT INTO p SELECT generate_series(1, 100);
 CREATE TABLE empty (id int) USING lightning;
+CREATE PUBLICATION pub FOR TABLE t, p;
 CREATE DATABASE other;
 SQL
 $old->safe_psql('other', 'CREATE EXTENSION lightning; CREATE TABLE o USING lightning AS SELECT generate_series(1, 1000) AS id');
@@ -49,7 +50,8 @@ my @upgrade = ("$bin/pg_upgrade", '--no-sync', '-b', $bin, '-B', $bin, '-d', $ol
 $new->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 command_fails(\@upgrade, 'not without the library in the new cluster');
 rmtree($new->data_dir);
-$new = new_node('new2', init => { extra => ['-N'] });
+# where publications of lightning tables would be refused
+$new = new_node('new2', init => { extra => ['-N'] }, conf => "wal_level = logical\n");
 @upgrade = ("$bin/pg_upgrade", '--no-sync', '-b', $bin, '-B', $bin, '-d', $old->data_dir, '-D', $new->data_dir,
 	'-p', $old->port, '-P', $new->port, '-s', $new->host);
 $old->start;
@@ -72,6 +74,7 @@ for my $i (0 .. $#queries)
 {
 	is($new->safe_psql('postgres', $queries[$i]), $before[$i], "after: $queries[$i]");
 }
+is($new->safe_psql('postgres', q{SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_publication_tables}), 'p0 p1 t', 'a publication of an older setting');
 is($new->safe_psql('other', 'SELECT count(*), sum(id) FROM o'), '1000|500500', 'another database');
 check_clean($new, 'after the upgrade');
 $new->safe_psql('postgres', <<SQL);
