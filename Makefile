@@ -11,6 +11,7 @@
 #	make check			all tests; the last line is "N passed, N failed"
 #	make check-postgres	PostgreSQL's own suites on heap and on lightning
 #	make check-programs	sysbench, pgTAP and Alembic on lightning tables
+#	make check-sanitizer	regression and isolation tests, built with ASan and UBSan
 #	make check-valgrind	regression tests on a server under valgrind (TESTS="scan ...")
 #	make soak			the crash cycles, standby and simulation for much longer
 #	make demo			heap and lightning side by side, and a crash (KEEP=1)
@@ -19,7 +20,7 @@
 #
 # The engine's own library and tests are in engine/Makefile.
 
-DRIVERS = check check-postgres check-programs check-valgrind soak demo bench bench-server bench-kv bench-writes lint deps
+DRIVERS = check check-postgres check-programs check-sanitizer check-valgrind soak demo bench bench-server bench-kv bench-writes lint deps
 ifneq (,$(filter $(DRIVERS),$(MAKECMDGOALS)))
 
 # These goals run before PostgreSQL's headers may even be installed, and PGXS
@@ -28,6 +29,8 @@ check:
 	@t/check.sh
 check-postgres:
 	@t/check_postgres.sh $(PARTS)
+check-sanitizer:
+	@t/check.sh sanitizer
 check-valgrind:
 	@t/check.sh valgrind
 check-programs:

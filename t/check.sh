@@ -1,8 +1,8 @@
 #!/bin/bash
 # All tests, against private servers: the work behind "make check".
 #
-#	t/check.sh [part ...]	parts: engine asan tsan sim regress isolation tap postgres
-#						programs valgrind (not in make check)
+#	t/check.sh [part ...]	parts: engine asan tsan sim regress isolation sanitizer tap
+#						postgres, programs valgrind (not in make check)
 #
 # Started as root it copies the tree to a directory of the user "postgres" and
 # goes on as that user, since servers refuse to run as root.  PostgreSQL's
@@ -49,7 +49,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 parts="$*"
-[ -n "$parts" ] || parts="engine asan tsan sim regress isolation tap postgres"
+[ -n "$parts" ] || parts="engine asan tsan sim regress isolation sanitizer tap postgres"
 passed=0
 failed=0
 failures=""
@@ -117,7 +117,7 @@ for part in $parts; do
 done
 
 case " $parts " in
-	*" regress "* | *" isolation "* | *" tap "* | *" postgres "* | *" programs "* | *" valgrind "*) ;;
+	*" regress "* | *" isolation "* | *" tap "* | *" postgres "* | *" programs "* | *" valgrind "* | *" sanitizer "*) ;;
 	*) finish ;;
 esac
 
@@ -250,6 +250,99 @@ valgrind_reports() # directory
 	return $any
 }
 
+# All regression and isolation tests on a server whose extension is built with
+# AddressSanitizer, UndefinedBehaviorSanitizer and assertions, and recovery from a
+# crash after them: any report is a failure.  The server is as it is, with the
+# sanitizer's allocator: palloc'd memory is watched by the block.
+sanitizer_part()
+{
+	local source=$top dir=$tmp/sanitizer port=54398 top=$tmp/sanitizer/tree reported=0
+	local PG_CONFIG=$PG_CONFIG PATH=$PATH bindir=$bindir pgxs=$pgxs
+
+	started=$SECONDS
+	mkdir -p "$top"
+	tar -C "$source" --exclude=tmp_check --exclude=build --exclude='*.o' --exclude='*.so' --exclude='*.d' -cf - . |
+		tar -C "$top" -xf -
+	if ! OPT="-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -DUSE_ASSERT_CHECKING -DLTG_ASSERTS" \
+		private_install "$dir/inst" >"$dir/build.log" 2>&1; then
+		tail -20 "$dir/build.log"
+		note sanitizer 0 1
+		return
+	fi
+	sanitizer_first "$dir/first.so"
+	"$bindir/initdb" -D "$dir/data" -N -A trust >"$dir/initdb.log" 2>&1
+	{
+		cat "$tmp/regress.conf"
+		echo "unix_socket_directories = '$dir'"
+		echo "port = $port"
+	} >>"$dir/data/postgresql.conf"
+	sanitizer_start || { tail -20 "$dir/server.log"; note sanitizer 0 1; return; }
+	sanitizer_note build 0
+	sanitizer_suite regress pg_regress $(make -s -C "$top" PG_CONFIG="$PG_CONFIG" print-REGRESS)
+	sanitizer_suite isolation pg_isolation_regress $(make -s -C "$top" PG_CONFIG="$PG_CONFIG" print-ISOLATION)
+
+	"$bindir/pg_ctl" -D "$dir/data" -m immediate -t 300 stop >/dev/null
+	sanitizer_start &&
+		[ "$("$bindir/psql" -XAtq -h "$dir" -p $port -d sanitizer_regress -c 'SELECT count(*) FROM lightning_check_all()')" = 0 ]
+	sanitizer_note recovery $?
+	"$bindir/pg_ctl" -D "$dir/data" -m fast -t 300 stop >/dev/null
+	sanitizer_note stop $?
+}
+
+# A library that makes ASan start before any other constructor allocates memory.
+# p11-kit's (of GnuTLS, of OpenLDAP, of the server) does so inside newlocale(), and
+# ASan, when it starts there, formats an error message of dlsym(), which takes and
+# gives back the locale lock that is held: at exit freelocale() waits for ever.
+sanitizer_first() # library
+{
+	echo '#include <stdlib.h>
+		__attribute__((constructor)) static void first(void) { free(malloc(1)); }' |
+		gcc -O0 -shared -fPIC -Wl,-z,initfirst -x c - -o "$1"
+}
+
+# These use the variables of sanitizer_part.
+sanitizer_start()
+{
+	ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		LD_PRELOAD=$(gcc -print-file-name=libasan.so):$dir/first.so "$bindir/postgres" -D "$dir/data" >>"$dir/server.log" 2>&1 &
+	for _ in $(seq 120); do
+		"$bindir/pg_isready" -q -h "$dir" -p $port && return
+		sleep 1
+	done
+	return 1
+}
+
+sanitizer_suite() # name binary tests...
+{
+	local name=$1 binary=$2 status
+
+	shift 2
+	mkdir -p "$dir/$name"
+	"$pgxs/test/$name/$binary" --inputdir="$top" --outputdir="$dir/$name" --bindir="$bindir" --host="$dir" --port=$port \
+		--dbname="sanitizer_$name" --load-extension=lightning "$@" >"$dir/$name.log" 2>&1
+	status=$?
+	if [ $status != 0 ]; then
+		grep -E '\.\.\. (FAILED|failed)' "$dir/$name.log" || tail -20 "$dir/$name.log"
+		[ -f "$dir/$name/regression.diffs" ] && head -100 "$dir/$name/regression.diffs"
+	fi
+	sanitizer_note "$name" $status "$(grep -Ec '^(test|     ) .*\.\.\. ok ' "$dir/$name.log")"
+}
+
+# A step has ended: reports since the last one make it fail, too.
+sanitizer_note() # name status [passed]
+{
+	local f=0
+
+	if tail -n +$((reported + 1)) "$dir/server.log" |
+		grep -E -A20 'AddressSanitizer|runtime error:|TRAP:|PANIC' | head -120 | grep .; then
+		f=1
+	fi
+	reported=$(wc -l <"$dir/server.log")
+	[ "$2" = 0 ] || f=1
+	note "sanitizer: $1" "${3:-$((1 - f))}" $f
+	started=$SECONDS
+}
+
 # PostgreSQL's own suites, heap against lightning.
 postgres_part()
 {
@@ -273,6 +366,7 @@ for part in $parts; do
 			valgrind_part ${TESTS:-$(make -s PG_CONFIG="$PG_CONFIG" print-REGRESS | tr ' ' '\n' |
 				grep -vxE 'index_types|sampling|sizes')}
 			;;
+		sanitizer) sanitizer_part ;;
 		programs) tap_part programs "$top"/t/programs/*.pl ;;
 		postgres) postgres_part ;;
 	esac

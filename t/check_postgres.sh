@@ -349,13 +349,14 @@ build_cassert() # prefix
 {
 	local build=$tmp/build-cassert
 
-	if [ ! -e "$1/complete" ]; then
+	if [ ! -e "$1/complete-contrib" ]; then
 		rm -rf "$1" "$build"
 		mkdir -p "$build" || return 1
 		(cd "$build" && "$pgsrc/configure" --prefix="$1" --enable-cassert --enable-debug --without-readline \
-			--without-zlib CFLAGS="-O1 -g" && make -s -j2 && make -s install && make -s -C contrib/spi install) || return 1
+			--without-zlib --with-lz4 CFLAGS="-O1 -g" && make -s -j2 && make -s install &&
+			make -s -j2 -C contrib && make -s -C contrib install) || return 1
 		rm -rf "$build"
-		touch "$1/complete"
+		touch "$1/complete-contrib"
 	fi
 	cp -r "$1" "$tmp/inst-cassert" || return 1
 	mkdir "$tmp/tree-cassert"
@@ -381,6 +382,34 @@ cassert_part()
 	build_testlib "$tmp/lib-cassert" || { note cassert 0 1; return; }
 	note "cassert: build" 1 0
 	suites cassert-
+	own_suites cassert-own
+}
+
+# Our own regression and isolation tests, on a server of the variant in use.
+own_suites() # name
+{
+	local name=$1 suite prog bad=0
+
+	if ! start_server "$name"; then
+		tail -20 "$tmp/$name/log"
+		note "$name" 0 1
+		return
+	fi
+	for suite in regress isolation; do
+		prog=$([ $suite = regress ] && echo pg_regress || echo pg_isolation_regress)
+		mkdir -p "$tmp/$name/$suite"
+		"$pgxs/test/$suite/$prog" --inputdir="$top" --outputdir="$tmp/$name/$suite" --bindir="$bindir" \
+			--host="$tmp/$name" --user=postgres --dbname="own_$suite" --load-extension=lightning \
+			$(make -s PG_CONFIG="$PG_CONFIG" print-"$([ $suite = regress ] && echo REGRESS || echo ISOLATION)") \
+			>"$tmp/$name/$suite.log" 2>&1 || bad=1
+		if [ $bad != 0 ]; then
+			tail -20 "$tmp/$name/$suite.log"
+			[ -f "$tmp/$name/$suite/regression.diffs" ] && head -100 "$tmp/$name/$suite/regression.diffs"
+		fi
+		note "$name: $suite" "$(grep -Ec '^(test|     ) .*\.\.\. ok ' "$tmp/$name/$suite.log")" $bad
+	done
+	sound "$name: soundness" "$name" own_regress
+	stop_server "$name" || note "$name: stop" 0 1
 }
 
 suites() # prefix of names
