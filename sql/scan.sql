@@ -79,6 +79,12 @@ CREATE INDEX s_id ON s (id);
 SET enable_indexscan = off;
 SELECT count(*), sum(id) FROM s WHERE id < 700 AND b LIKE '%7%';
 RESET enable_indexscan;
+
+-- an index-only scan looks up every row: nothing says which are visible to all
+VACUUM (FREEZE) s;
+SET enable_bitmapscan = off;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT id FROM s WHERE id < 10;
+RESET enable_bitmapscan;
 RESET enable_seqscan;
 
 -- samples

@@ -58,6 +58,10 @@ $node->stop('immediate');
 $node->start;
 is($node->safe_psql('postgres', $query), $before, 'the same rows after an immediate stop');
 
+# ---- psql's lists show sizes ----
+like($node->safe_psql('postgres', '\dt+ t'), qr/^public\|t\|table\|\w+\|permanent\|lightning\|\d{3,4} kB\|$/m, '\dt+');
+like($node->safe_psql('postgres', '\l+ postgres'), qr/\|\d+ [kM]B\|pg_default\|/, '\l+');
+
 # ---- workers and views are there ----
 is($node->safe_psql('postgres',
 		"SELECT string_agg(DISTINCT backend_type, ', ' ORDER BY backend_type) FROM pg_stat_activity WHERE backend_type LIKE 'lightning%'"),

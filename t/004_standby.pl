@@ -16,6 +16,8 @@ setup_load($primary, 500);
 my $load = start_load($primary, 1, seconds => 2);
 finish_load($load);
 
+$primary->safe_psql('postgres', 'CREATE UNLOGGED TABLE unlogged USING lightning AS SELECT generate_series(1, 100) AS id');
+
 $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
@@ -36,6 +38,8 @@ sub same
 }
 
 same('the standby starts with the content of the primary');
+my (undef, undef, $refused) = $standby->psql('postgres', 'SELECT count(*) FROM unlogged');
+like($refused, qr/ERROR:  cannot access temporary or unlogged relations during recovery/, 'unlogged tables are refused as with heap');
 
 # ---- queries during replay see consistent states ----
 for my $cycle (2 .. 4)
@@ -110,6 +114,7 @@ is($standby->safe_psql('postgres', 'SELECT count(*) FROM queue'), '0', 'a new on
 # ---- promotion, writes, crash, restart ----
 $primary->stop('immediate');
 $standby->promote;
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM unlogged; INSERT INTO unlogged VALUES (1); SELECT * FROM unlogged'), "0\n1", 'unlogged tables are empty, and there, after a promotion');
 $standby->safe_psql('postgres', "INSERT INTO queue (item) VALUES ('after promotion')");
 $load = start_load($standby, 50, seconds => 2);
 sleep 1;

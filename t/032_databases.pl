@@ -88,6 +88,11 @@ INSERT INTO ts SELECT i, repeat('v', i) FROM generate_series(1, 3000) i;
 CREATE UNLOGGED TABLE tsu USING lightning TABLESPACE space AS SELECT 1 AS id;
 ALTER TABLE t SET TABLESPACE space;
 SQL
+is($node->safe_psql('src', <<'SQL'), 't|t', 'pg_tablespace_size() does not count rows');
+SELECT pg_tablespace_size('space') AS before \gset
+INSERT INTO tsu SELECT generate_series(1, 20000);
+SELECT pg_tablespace_size('space') = :before, pg_relation_size('tsu') > 100000;
+SQL
 ($rc, $out, $err) = $node->psql('postgres', 'DROP TABLESPACE space');
 like($err, qr/tablespace "space" is not empty/, 'a tablespace with tables stays');
 kill_server($node);
