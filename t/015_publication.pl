@@ -87,11 +87,12 @@ $node->safe_psql('postgres', 'DROP PUBLICATION in_schema, pub, empty; ALTER TABL
 # ---- other decoding: told once, and heap tables' changes come as ever ----
 SKIP:
 {
-	skip 'no test_decoding', 7 unless $node->psql('postgres', q{SELECT pg_create_logical_replication_slot('slot', 'test_decoding')}) == 0;
+	skip 'no test_decoding', 8 unless $node->psql('postgres', q{SELECT pg_create_logical_replication_slot('slot', 'test_decoding')}) == 0;
 
 	# rows of both in one transaction, long values among them
 	$node->safe_psql('postgres', <<'SQL');
 TRUNCATE h;
+TRUNCATE s.l;
 BEGIN;
 INSERT INTO h VALUES (1, 'one');
 INSERT INTO l SELECT g, (SELECT string_agg(md5((g * i)::text), '') FROM generate_series(1, 200) i) FROM generate_series(100, 300) g;
@@ -113,6 +114,7 @@ SQL
 	is(scalar(grep { /INSERT: id\[integer\]:(\d+)/ && ($1 <= 3 || length > 6400) } grep { /^table public\.h: INSERT/ } split /\n/, $out),
 		14, "all changes to the heap table, with their long values");
 	unlike($out, qr/public\.l: (INSERT|UPDATE|DELETE)/, 'none to the lightning table');
+	like($out, qr/^table s\.l: TRUNCATE/m, 'but a TRUNCATE is in PostgreSQL\'s own log record');
 	my @warnings = $err =~ /(WARNING.*)/g;
 	is(scalar(@warnings), 1, 'told once');
 	like($err, qr/WARNING:  replication slot "slot" does not get changes to lightning tables.*DETAIL:  Logical decoding/s, 'what is missing');
