@@ -17,6 +17,8 @@
  *		 ended.
  *	 S3. A lock is in the store, and its block in the filter, before it leaves
  *		 shared memory.
+ *	 S4. What can't be read is an error for those who ask for a lock, not for the
+ *		 server.
  *
  * Order of locks: after the row's latch comes the filter's lock, then what the
  * engine takes.
@@ -135,6 +137,19 @@ in_filter(const LtgStoreKey *table, uint32 block)
 		return false;
 	bit = bit_of(table, block);
 	return (pg_atomic_read_u64(&shared->words[bit / 64]) >> (bit & 63) & 1) != 0;
+}
+
+/* S2, when nobody can tell which blocks these are: all, until nobody who runs now
+ * runs any more. */
+static void
+note_everything(void)
+{
+	LWLockAcquire(&shared->lock.lock, LW_EXCLUSIVE);
+	for (uint32 i = 0; i < shared->n_words; i++)
+		pg_atomic_write_u64(&shared->words[i], PG_UINT64_MAX);
+	pg_atomic_write_u64(&shared->newest_owner,
+						U64FromFullTransactionId(ReadNextFullTransactionId()));
+	LWLockRelease(&shared->lock.lock);
 }
 
 /* S2: what is noted from now on has newer owners, or such as were counted. */
@@ -500,11 +515,30 @@ restore_one(void *arg, const LightningRowLocks *l)
 void
 lightning_lockstore_restore(LtgSession *s)
 {
+	MemoryContext cxt = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	Restore		r = {.s = s};
 
 	if (!find_store(s))
 		return;
-	visit_range(s, NULL, 0, NULL, 0, restore_one, &r);
+	PG_TRY();
+	{
+		visit_range(s, NULL, 0, NULL, 0, restore_one, &r);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = lightning_catch(cxt, cxt, holdoff);
+
+		note_everything();
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("lightning could not read which rows prepared transactions have locked: %s",
+						error->message),
+				 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0,
+				 errhint("Locking rows may fail until they have been committed or rolled back.")));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
 	if (r.n > 0)
 		ereport(DEBUG1,
 				(errmsg_internal("lightning: row locks of prepared transactions: " UINT64_FORMAT, r.n)));

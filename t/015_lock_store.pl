@@ -118,5 +118,22 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM (SELECT FROM wide WHERE id
 	$node->safe_psql('postgres', 'SELECT count(*) FROM wide WHERE id % 256 = 1'), 'and the locks are gone');
 $_->query_safe('ROLLBACK') for $s1, $s2;
 $_->quit for $s1, $s2;
+
+# ---- that is damaged: an error for who needs it, not the end of the server ----
+$node->safe_psql('postgres', 'CHECKPOINT');
+my %old = map { $_ => 1 } glob($node->data_dir . '/lightning/*.run');
+$node->safe_psql('postgres', "BEGIN; SELECT FROM t WHERE id = 5 FOR UPDATE; PREPARE TRANSACTION 'damaged'");
+$node->safe_psql('postgres', 'CHECKPOINT');
+kill_server($node);
+my @new = grep { !$old{$_} } glob($node->data_dir . '/lightning/*.run');
+is(scalar @new, 1, 'there is a file with the lock');
+unlink @new;
+$node->start;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM t'), 10, 'tables can be read');
+$node->safe_psql('postgres', 'INSERT INTO t VALUES (11, 11)');
+($rc, $out, $err) = $node->psql('postgres', 'UPDATE t SET v = 0 WHERE id = 5');
+like($err, qr/corrupted data/, 'whether a row is locked is not known');
+$node->safe_psql('postgres', "ROLLBACK PREPARED 'damaged'");
+ok($node->poll_query_until('postgres', 'WITH u AS (UPDATE t SET v = 0 WHERE id = 5 RETURNING id) SELECT count(*) = 1 FROM u'), 'but does not matter when no transaction is prepared');
 $node->stop;
 done_testing();
