@@ -196,7 +196,7 @@ struct LtgPort
 
 	/*
 	 * Known snapshots; live may be NULL: none is known, and the horizon stands for
-	 * them all.  live fills *live (n = 0 is always right), sees answers for known
+	 * them all.  live fills *live (n = 0 and floor = 0 are always right), sees answers for known
 	 * snapshot i about a transaction that committed, live_end frees what live took.
 	 * Every transaction below floor had ended when live was called.
 	 */

@@ -19,6 +19,11 @@
  *	 L4. A holder's entries count while process and local transaction id are those
  *		 that made them; so what is left over by a transaction that has ended
  *		 can keep something in vain, but vouches for nobody.
+ *	 L5. Who has had the same xmin for longer than lightning.max_snapshot_age
+ *		 allows is given up: collecting leaves out what he needs.  Before anything is
+ *		 dropped for that, `cut` is raised to the new floor.  Whoever reads looks
+ *		 at cut afterwards (lightning_fence), and fails if his xmin is below it,
+ *		 unless he is known and has not been given up.
  *
  * Locks: LightningSnapshot, then ProcArrayLock.  Callers may hold an index page.
  * Nothing of the engine is held by those who enter.
@@ -62,6 +67,15 @@ typedef struct LightningHolder
 	int			pid;
 	LocalTransactionId lxid;
 	volatile uint32 n;			/* 0: unknown */
+	volatile bool expelled;		/* was known, but given up */
+	/* his lightning.max_snapshot_age, if limit_pid is right */
+	volatile int limit_pid;
+	volatile int limit;
+	/* since when he has had his xmin, as far as we have looked */
+	int			seen_pid;
+	TransactionId seen_xmin;
+	TimestampTz seen_at;
+	TransactionId given_up;		/* the xmin with which he was, or invalid */
 	LightningView view[VIEWS];
 } LightningHolder;
 
@@ -69,6 +83,7 @@ typedef struct LightningLive
 {
 	LWLockPadded lock;			/* shared to enter, exclusive to collect */
 	LtgXid		floor;
+	pg_atomic_uint64 cut;		/* L5; 0: nobody was ever given up */
 	uint32		n_kept;
 	LightningView kept[KEPT_MAX];
 	uint32		n_holders;
@@ -120,6 +135,7 @@ lightning_live_shmem_init(void)
 	LWLockRegisterTranche(tranche, "LightningSnapshot");
 	LWLockInitialize(&live->lock.lock, tranche);
 	live->n_holders = holders();
+	pg_atomic_init_u64(&live->cut, 0);
 }
 
 /* ---- views ---- */
@@ -227,9 +243,12 @@ enter(const LightningView *view, bool fits)
 
 	LWLockAcquire(&live->lock.lock, LW_SHARED);
 	intact = is_intact(view, fits);
+	if (standing == STANDING_KNOWN && holder->expelled)
+		become_unknown(holder);
 	if (intact && standing == STANDING_NONE)
 	{
 		holder->n = 0;
+		holder->expelled = false;
 		holder->pid = MyProcPid;
 		holder->lxid = MyProc->lxid;
 		standing = fits ? STANDING_KNOWN : STANDING_UNKNOWN;
@@ -258,6 +277,7 @@ note(Snapshot snap)
 	if (fits && in_views(passed, n_passed, &view))
 		return;
 	lightning_stop_point("snapshot:enter");
+	lightning_fence();
 	if (!enter(&view, fits))
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -267,6 +287,124 @@ note(Snapshot snap)
 	if (fits)
 		remember_passed(&view);
 }
+
+/* ---- giving up ---- */
+
+static bool
+is_given_up(const volatile PGPROC *proc, const LightningHolder *holder, TransactionId xmin)
+{
+	return TransactionIdIsValid(xmin) && holder->given_up == xmin && holder->seen_pid == proc->pid;
+}
+
+/* L5.  VACUUM needs no old versions, and keeps none. */
+static void
+look_behind_cut(LtgXid cut)
+{
+	TransactionId xmin = MyProc->xmin;
+
+	if (!TransactionIdIsNormal(xmin) || (MyProc->statusFlags & PROC_IN_VACUUM) != 0 ||
+		lightning_widen_xid(xmin) >= cut)
+		return;
+	pg_read_barrier();
+	if (standing == STANDING_KNOWN && !live->holder[MyProc->pgprocno].expelled)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
+			 errmsg("snapshot too old"),
+			 errdetail("Old row versions of lightning tables are no longer kept for this transaction."),
+			 errhint("See lightning.max_snapshot_age.")));
+}
+
+void
+lightning_fence(void)
+{
+	LtgXid		cut = pg_atomic_read_u64(&live->cut);
+
+	if (unlikely(cut != 0))
+		look_behind_cut(cut);
+}
+
+/* The setting has changed, for this process alone perhaps. */
+void
+lightning_assign_max_snapshot_age(int newval, void *extra)
+{
+	LightningHolder *holder;
+
+	if (live == NULL || MyProc == NULL)
+		return;					/* as the others have it */
+	holder = &live->holder[MyProc->pgprocno];
+	holder->limit = newval;
+	pg_write_barrier();
+	holder->limit_pid = MyProcPid;
+}
+
+/* Milliseconds; 0: none.  ANALYZE by autovacuum would begin anew for ever. */
+static int
+limit_of(const volatile PGPROC *proc, const LightningHolder *holder)
+{
+	if ((proc->statusFlags & PROC_IS_AUTOVACUUM) != 0)
+		return 0;
+	return holder->limit_pid == proc->pid ? holder->limit : lightning_max_snapshot_age;
+}
+
+static bool
+vouches(const LightningHolder *holder, const PGPROC *proc)
+{
+	return holder->n > 0 && holder->pid == proc->pid && holder->lxid == proc->lxid;
+}
+
+/* REQUIRES the lock exclusively. */
+static bool
+look_at_age(const volatile PGPROC *proc, LightningHolder *holder, TimestampTz now)
+{
+	TransactionId xmin = proc->xmin;
+	int			limit = limit_of(proc, holder);
+
+	if (holder->seen_pid != proc->pid || holder->seen_xmin != xmin)
+	{
+		holder->seen_pid = proc->pid;
+		holder->seen_xmin = xmin;
+		holder->seen_at = now;
+	}
+	holder->given_up = InvalidTransactionId;
+	if (!TransactionIdIsNormal(xmin) || limit == 0 ||
+		!TimestampDifferenceExceeds(holder->seen_at, now, limit))
+		return false;
+	holder->given_up = xmin;
+	if (vouches(holder, (const PGPROC *) proc))
+	{
+		holder->expelled = true;
+		holder->n = 0;
+	}
+	return true;
+}
+
+/*
+ * Who is too old?  Every second or so, and whenever it matters.  REQUIRES the lock
+ * exclusively.
+ */
+static bool
+look_at_ages(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		any = false;
+
+	for (uint32 i = 0; i < live->n_holders; i++)
+		any |= look_at_age(&ProcGlobal->allProcs[i], &live->holder[i], now);
+	return any;
+}
+
+void
+lightning_watch_snapshots(void)
+{
+	if (live == NULL || RecoveryInProgress())
+		return;
+	LWLockAcquire(&live->lock.lock, LW_EXCLUSIVE);
+	(void) look_at_ages();
+	LWLockRelease(&live->lock.lock);
+}
+
+/* ---- who reads ---- */
 
 void
 lightning_note_snapshot(Snapshot snap)
@@ -306,12 +444,6 @@ lightning_live_at_xact_end(void)
 
 /* ---- collecting ---- */
 
-static bool
-vouches(const LightningHolder *holder, const PGPROC *proc)
-{
-	return holder->n > 0 && holder->pid == proc->pid && holder->lxid == proc->lxid;
-}
-
 static TransactionId
 older(TransactionId a, TransactionId b)
 {
@@ -321,7 +453,8 @@ older(TransactionId a, TransactionId b)
 }
 
 /*
- * The oldest xmin of those who are not known, and of what may become a snapshot.
+ * The oldest xmin of those who are not known and have not been given up, and of
+ * what may become a snapshot.
  * A snapshot taken after the first step has no older xmin; one taken before it
  * shows in the second, which nobody who passes a snapshot on to another process
  * can slip through: that takes ProcArrayLock.
@@ -343,7 +476,8 @@ oldest_unknown(void)
 		/* as ComputeXidHorizons does */
 		if (proc->statusFlags & (PROC_IN_VACUUM | PROC_IN_LOGICAL_DECODING))
 			continue;
-		if (!vouches(&live->holder[i], (const PGPROC *) proc))
+		if (!vouches(&live->holder[i], (const PGPROC *) proc) &&
+			!is_given_up(proc, &live->holder[i], proc->xmin))
 			oldest = older(oldest, proc->xmin);
 	}
 	LWLockRelease(ProcArrayLock);
@@ -411,6 +545,7 @@ lightning_collect_live(LtgLive *l)
 {
 	LightningView *views;
 	uint32		n;
+	bool		any_given_up;
 
 	/* without any, the horizon is as good */
 	if (live == NULL || RecoveryInProgress())
@@ -420,12 +555,19 @@ lightning_collect_live(LtgLive *l)
 	if (views == NULL)
 		return;
 	LWLockAcquire(&live->lock.lock, LW_EXCLUSIVE);
-	if (gather(views, LTG_LIVE_MAX, &n) && n > 0)
+	any_given_up = look_at_ages();
+	if (gather(views, LTG_LIVE_MAX, &n) && (n > 0 || any_given_up))
 	{
 		l->floor = widen_exactly(oldest_unknown());
 		note_collected(views, n, l->floor);
+		if (any_given_up && l->floor > pg_atomic_read_u64(&live->cut))
+		{
+			pg_write_barrier(); /* expelled is set before */
+			pg_atomic_write_u64(&live->cut, l->floor);
+		}
 		l->n = n;
-		l->host = views;
+		if (n > 0)
+			l->host = views;
 	}
 	LWLockRelease(&live->lock.lock);
 	if (l->host == NULL)
@@ -448,7 +590,7 @@ lightning_view_sees(const LtgLive *l, uint32 i, LtgXid xid)
 
 /* ---- who holds what ---- */
 
-#define SNAPSHOT_COLUMNS 4
+#define SNAPSHOT_COLUMNS 5
 
 Datum
 lightning_snapshots(PG_FUNCTION_ARGS)
@@ -472,6 +614,7 @@ lightning_snapshots(PG_FUNCTION_ARGS)
 		values[1] = TransactionIdGetDatum(xmin);
 		values[2] = BoolGetDatum(known);
 		values[3] = Int32GetDatum(known ? (int32) holder->n : 0);
+		values[4] = BoolGetDatum(is_given_up(proc, holder, xmin));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -90,6 +90,7 @@ lightning_get_row(Relation rel, uint64 rowid, LightningSnapshot *snap, TupleTabl
 	lightning_rowid_key(key, rowid);
 	st = ltg_get(s, lightning_rel(rel)->store, key, LIGHTNING_KEY_LEN, &snap->ltg, &row_buffer);
 	lightning_blocks_done(s, rel);
+	lightning_fence();
 	if (st == LTG_NOT_FOUND)
 		return false;
 	if (unlikely(st != LTG_OK))
@@ -217,6 +218,7 @@ read_ahead(LightningFetchData *fetch, uint64 rowid)
 		st = ltg_scan_next(fetch->guard->scan, &fetch->batch);
 	} while (st == LTG_OK && fetch->batch.n == 0);
 	lightning_blocks_done(s, fetch->base.rel);
+	lightning_fence();
 	if (st == LTG_END)
 	{
 		fetch->batch.n = 0;

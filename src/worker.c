@@ -427,6 +427,7 @@ do_chores(LtgSession *s, TimestampTz *last_sweep)
 	else
 		lightning_lockstore_tidy();
 	flush_when_calm(s);
+	lightning_watch_snapshots();
 }
 
 void

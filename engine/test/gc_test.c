@@ -312,11 +312,12 @@ static void
 enumerate_known(LtgVersion *v, uint32_t n, uint32_t max, LtgFates *fates, uint64_t *count)
 {
 	static const uint32_t sets[][4] = {
-		{0}, {1}, {2}, {3}, {0, 1}, {0, 2}, {1, 2}, {0, 3}, {1, 3}, {2, 3}, {0, 1, 2}, {0, 1, 2, 3}
+		{0}, {1}, {2}, {3}, {0, 1}, {0, 2}, {1, 2}, {0, 3}, {1, 3}, {2, 3}, {0, 1, 2}, {0, 1, 2, 3},
+		{0}						/* none: others alone */
 	};
-	static const uint32_t sizes[] = {1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 4};
+	static const uint32_t sizes[] = {1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 4, 0};
 
-	for (uint32_t k = 0; n > 0 && k < 12; k++)
+	for (uint32_t k = 0; n > 0 && k < 13; k++)
 	{
 		LtgLive		live = {.n = sizes[k]};
 
@@ -372,14 +373,18 @@ many_known_snapshots(void **state)
 	port.sees = sees_up_to;
 	for (uint32_t i = 0; i < LTG_LIVE_MAX; i++)
 		live.known[i] = 10 * (LTG_LIVE_MAX - i);
-	for (int known = 0; known < 2; known++)
+	for (int what = 0; what < 3; what++)
 	{
+		/* the horizon alone; a floor above it; known snapshots besides: one for
+		 * everybody else, one for each that was old enough */
+		uint32_t	expected[] = {900, 1, 1 + LTG_LIVE_MAX - 5};
+
 		for (uint32_t i = 0; i < 900; i++)
 			v[i] = (LtgVersion) {.state = LTG_COMMITTED, .xid = 950 - i, .seq = 950 - i};
-		live.n = known ? LTG_LIVE_MAX : 0;
+		live.floor = what == 0 ? 0 : 1000;
+		live.n = what == 2 ? LTG_LIVE_MAX : 0;
 		assert_int_equal(ltg_gc_key(&rules, v, 900, &out), LTG_OK);
-		/* one for everybody else, one for each that was old enough */
-		assert_int_equal(out.kept, known ? 1 + LTG_LIVE_MAX - 5 : 900);
+		assert_int_equal(out.kept, expected[what]);
 		assert_int_equal(out.pruned, 900 - out.kept);
 	}
 	assert_int_equal(v[0].xid, 950);

@@ -188,7 +188,7 @@ ltg_live_free(LtgSession *s, LtgLive *live)
 /* Who has not met the version that decides for him, on the way down a key. */
 typedef struct Needs
 {
-	const LtgLive *live;		/* NULL: no snapshot is known */
+	const LtgLive *live;		/* NULL: the horizon stands for all */
 	LtgPort    *port;
 	uint64_t	open;			/* known snapshots, by bit */
 	bool		others;			/* everybody else */
@@ -197,7 +197,7 @@ typedef struct Needs
 static void
 needs_init(Needs *needs, const LtgGcRules *rules)
 {
-	needs->live = rules->live != NULL && rules->live->n > 0 ? rules->live : NULL;
+	needs->live = rules->live != NULL && rules->live->floor > 0 ? rules->live : NULL;
 	needs->port = rules->fates->s->port;
 	needs->open = 0;
 	needs->others = true;

@@ -53,13 +53,13 @@ typedef struct LtgGcRules
 	bool		keep_graves;
 	LtgSeq		graves_cleared;
 	bool		drop_ended;		/* nothing outlives its writer (LTG_STORE_LOCKS) */
-	const LtgLive *live;		/* NULL or n = 0: no snapshot is known.  REQUIRES:
-								 * sampled before any fate was asked */
+	const LtgLive *live;		/* NULL or floor = 0: the horizon stands for all.
+								 * REQUIRES: sampled before any fate was asked */
 } LtgGcRules;
 
 /*
  * Known snapshots for one flush or compaction, sampled before any fate is asked;
- * live->n = 0 where the host knows none.
+ * live->floor = 0 where the host knows none.
  */
 extern void ltg_live_sample(LtgSession *s, LtgLive *live);
 extern void ltg_live_free(LtgSession *s, LtgLive *live);
