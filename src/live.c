@@ -23,7 +23,7 @@
  *		 allows is given up: collecting leaves out what he needs.  Before anything is
  *		 dropped for that, `cut` is raised to the new floor.  Whoever reads looks
  *		 at cut afterwards (lightning_fence), and fails if his xmin is below it,
- *		 unless he is known and has not been given up.
+ *		 unless he has entered a snapshot and has not been given up since.
  *
  * Locks: LightningSnapshot, then ProcArrayLock.  Callers may hold an index page.
  * Nothing of the engine is held by those who enter.
@@ -67,7 +67,7 @@ typedef struct LightningHolder
 	int			pid;
 	LocalTransactionId lxid;
 	volatile uint32 n;			/* 0: unknown */
-	volatile bool expelled;		/* was known, but given up */
+	volatile bool expelled;		/* given up since pid and lxid were set */
 	/* his lightning.max_snapshot_age, if limit_pid is right */
 	volatile int limit_pid;
 	volatile int limit;
@@ -102,6 +102,7 @@ typedef enum Standing
 } Standing;
 
 static Standing standing = STANDING_NONE;
+static bool entered = false;	/* a snapshot that was intact; known or not */
 
 /* Snapshots that have passed, as they came; a few suffice. */
 static LightningView passed[VIEWS];
@@ -252,6 +253,7 @@ enter(const LightningView *view, bool fits)
 		holder->pid = MyProcPid;
 		holder->lxid = MyProc->lxid;
 		standing = fits ? STANDING_KNOWN : STANDING_UNKNOWN;
+		entered = true;
 	}
 	if (standing != STANDING_KNOWN || !intact)
 		 /* xmin protects what is intact */ ;
@@ -277,13 +279,15 @@ note(Snapshot snap)
 	if (fits && in_views(passed, n_passed, &view))
 		return;
 	lightning_stop_point("snapshot:enter");
-	lightning_fence();
 	if (!enter(&view, fits))
+	{
+		lightning_fence();
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to removal of old row versions"),
 				 errdetail("Row versions that a later snapshot of this transaction may need were removed before it was used."),
 				 errhint("The transaction might succeed if retried.")));
+	}
 	if (fits)
 		remember_passed(&view);
 }
@@ -306,7 +310,7 @@ look_behind_cut(LtgXid cut)
 		lightning_widen_xid(xmin) >= cut)
 		return;
 	pg_read_barrier();
-	if (standing == STANDING_KNOWN && !live->holder[MyProc->pgprocno].expelled)
+	if (entered && !live->holder[MyProc->pgprocno].expelled)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
@@ -371,7 +375,7 @@ look_at_age(const volatile PGPROC *proc, LightningHolder *holder, TimestampTz no
 		!TimestampDifferenceExceeds(holder->seen_at, now, limit))
 		return false;
 	holder->given_up = xmin;
-	if (vouches(holder, (const PGPROC *) proc))
+	if (holder->pid == proc->pid && holder->lxid == proc->lxid)
 	{
 		holder->expelled = true;
 		holder->n = 0;
@@ -439,6 +443,7 @@ lightning_live_at_xact_end(void)
 	if (standing == STANDING_KNOWN)
 		live->holder[MyProc->pgprocno].n = 0;
 	standing = STANDING_NONE;
+	entered = false;
 	n_passed = next_passed = 0;
 }
 
