@@ -139,4 +139,19 @@ else
 system('rm', '-rf', $data);
 rename("$data.saved", $data);
 is(outcome('directory back'), 'right', 'with the directory back all rows are back');
+
+# ---- a table that can't be merged does not slow down the writers of others ----
+$node->start;
+my %old = map { $_ => 1 } glob("$dir/*.run");
+$node->safe_psql('postgres', 'CREATE TABLE bad (id int) USING lightning; INSERT INTO bad VALUES (0); SELECT lightning_flush(); CHECKPOINT');
+kill_server($node);
+unlink grep { !$old{$_} } glob("$dir/*.run");
+$node->start;
+$node->safe_psql('postgres', join(';', map { ("INSERT INTO bad VALUES ($_)", "SELECT lightning_flush()") } 1 .. 45));
+$node->poll_query_until('postgres', 'SELECT compact_failures > 0 FROM pg_stat_lightning_background') or die 'merging does not fail';
+$node->safe_psql('postgres', 'SELECT lightning_flush()');
+my ($rc, $out, $err) = $node->psql('postgres',
+	q{SET statement_timeout = '15s'; DO $$ BEGIN FOR i IN 1 .. 20000 LOOP INSERT INTO other VALUES (i); END LOOP; END $$});
+is($err, '', 'a damaged table with many runs slows nobody down');
+$node->stop('immediate');
 done_testing();

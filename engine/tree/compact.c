@@ -604,8 +604,14 @@ compact(LtgSession *s, LtgStore *store, LtgCompactResult *r)
 		st = LTG_OK;
 	}
 	else if (st != LTG_OK && st != LTG_INTERRUPTED)
+	{
 		atomic_store(&plan.store->compact_not_before, s->port->now_us(s->port) +
 					 (st == LTG_NOSPACE ? RETRY_FULL_US : RETRY_AFTER_US));
+		if (st == LTG_CORRUPT)
+			atomic_store(&plan.store->damaged, true);
+	}
+	else if (st == LTG_OK)
+		atomic_store(&plan.store->damaged, false);
 	ltg_compact_release(s, &plan);
 	if (r->compacted)
 		LTG_STOP_POINT(s->port, "compact:done");
@@ -626,13 +632,14 @@ ltg_compact_store(LtgSession *s, LtgStore *store, LtgCompactResult *r)
 
 /* ---- how far behind ---- */
 
+/* All writers would wait for merges that can't be done, if damaged stores counted. */
 static bool
 note_backlog(void *arg, LtgStore *store)
 {
 	uint32_t   *most = arg;
 	const LtgRunSet *rs = atomic_load_explicit(&store->runs, memory_order_acquire);
 
-	if (rs != NULL && rs->level_start[1] > *most)
+	if (rs != NULL && rs->level_start[1] > *most && !atomic_load(&store->damaged))
 		*most = rs->level_start[1];
 	return true;
 }

@@ -99,6 +99,7 @@ struct LtgStore
 	_Atomic uint64_t stuck_xid;	/* horizon at which some versions under it
 								 * could not be settled */
 	_Atomic uint64_t compact_not_before;	/* time, after a failure */
+	_Atomic bool damaged;		/* the last merge met damage */
 	LtgStore   *_Atomic hash_next;	/* bucket chain by key; LTG_LOCK_META to change */
 	LtgStore   *_Atomic id_next;	/* bucket chain by id; the same */
 

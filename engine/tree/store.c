@@ -265,6 +265,7 @@ ltg_store_link(LtgSession *s, LtgStore *st, uint64_t id, const LtgStoreKey *key,
 	atomic_store_explicit(&st->asked_for, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->stuck_xid, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->compact_not_before, 0, memory_order_relaxed);
+	atomic_store_explicit(&st->damaged, false, memory_order_relaxed);
 	atomic_store_explicit(&st->flags, flags, memory_order_relaxed);
 	/* row id 0 is the first one used: no row ever moves there, so that as a
 	 * forwarding address it means none */
