@@ -364,6 +364,13 @@ extern void ltg_store_clear_graves(LtgSession *s, LtgStore *store, LtgSeq upto);
  * The host calls it only while no base backup runs.
  */
 extern LtgStatus ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed) LTG_MUST_CHECK;
+/*
+ * The same without a thought of checkpoints: all that is older than the manifest
+ * of this number.  A host that has to look for backups asks for the number first:
+ * what is published after that, a backup that begins unseen may come too late for.
+ */
+extern LtgStatus ltg_remove_before(LtgSession *s, uint64_t manifest, uint32_t *removed) LTG_MUST_CHECK;
+
 typedef struct LtgObsolete
 {
 	uint64_t	manifest;		/* the current one's number */
@@ -371,13 +378,9 @@ typedef struct LtgObsolete
 } LtgObsolete;
 extern void ltg_obsolete(LtgSession *s, LtgObsolete *o);
 
-/*
- * For want of space, without waiting for a checkpoint: what was dropped is
- * published, and all manifests but the newest go, with the files that only they
- * need.  The newest is all that a start needs; older ones are kept for copies of
- * the directory that are being made, so the same condition holds.
- */
-extern LtgStatus ltg_free_space(LtgSession *s, uint32_t *removed) LTG_MUST_CHECK;
+/* A manifest without what was dropped, now rather than after a while: for want of
+ * space.  Nothing happens if there is no need. */
+extern LtgStatus ltg_publish_drops(LtgSession *s) LTG_MUST_CHECK;
 
 /* ---- starting ---- */
 

@@ -8,15 +8,17 @@
  * it changes:
  *
  *	 T1. A base backup.  Nothing is removed while one runs.  Whoever begins one
- *		 raises the count of running backups before he looks at any file; so a
- *		 removal that saw none has left the newest manifest of that moment and
- *		 its files, and a scan of the directory that begins later finds them, or
- *		 newer ones, all of which stay.
+ *		 raises the count of running backups before he looks at any file; and a
+ *		 removal takes the number of the newest manifest before it looks at the
+ *		 count.  So one that saw no backup leaves this manifest, all later ones and
+ *		 their files, and a scan of the directory by a backup that has begun since
+ *		 finds the one that is the newest then.
  *	 T2. pg_rewind with a running source.  It is no backup: it lists directories
- *		 and reads files with SQL functions.  For some time after such a call
- *		 files stay until a checkpoint has completed after they were replaced: then
- *		 the copy holds at least what the manifest of the last completed checkpoint
- *		 needs.
+ *		 and then reads one file after the other, with SQL functions.  The copy has
+ *		 what was listed and nothing newer, however many checkpoints complete
+ *		 meanwhile.  So from a list on nothing is removed, until neither a list
+ *		 nor a read was asked for in a while.  Replay begins before the list was
+ *		 made, so its newest manifest has all that the copy needs.
  *
  * Without either, files go as soon as no reader uses them, so that a merge needs
  * room only for what it has not published yet.  Removing is for one process: the
@@ -88,13 +90,18 @@ lightning_completed_redo(void)
 
 /* ---- who copies files by SQL ---- */
 
+/* As pg_rewind does; pg_ls_dir(text) is what monitoring uses. */
 static bool
-copies_files(Oid function)
+lists_files(Oid function)
+{
+	return function == F_PG_LS_DIR_TEXT_BOOL_BOOL;
+}
+
+static bool
+reads_files(Oid function)
 {
 	switch (function)
 	{
-		case F_PG_LS_DIR_TEXT:
-		case F_PG_LS_DIR_TEXT_BOOL_BOOL:
 		case F_PG_READ_BINARY_FILE_TEXT:
 		case F_PG_READ_BINARY_FILE_TEXT_INT8_INT8:
 		case F_PG_READ_BINARY_FILE_TEXT_INT8_INT8_BOOL:
@@ -102,14 +109,6 @@ copies_files(Oid function)
 		default:
 			return false;
 	}
-}
-
-/* A function is about to be executed. */
-void
-lightning_note_file_access(Oid function)
-{
-	if (lightning_shared != NULL && copies_files(function))
-		pg_atomic_write_u64(&lightning_shared->copied_at, (uint64) GetCurrentTimestamp());
 }
 
 static bool
@@ -120,12 +119,73 @@ may_be_copied(TimestampTz now)
 	return at != 0 && !TimestampDifferenceExceeds(at, now, COPY_HOLD_MS);
 }
 
+/* A function is about to be executed. */
+void
+lightning_note_file_access(Oid function)
+{
+	TimestampTz now;
+
+	if (lightning_shared == NULL || !(lists_files(function) || reads_files(function)))
+		return;
+	now = GetCurrentTimestamp();
+	/* reading something else, by itself, keeps nothing */
+	if (lists_files(function) || may_be_copied(now))
+		pg_atomic_write_u64(&lightning_shared->copied_at, (uint64) now);
+	pg_memory_barrier();
+}
+
 /* ---- removal ---- */
+
+/*
+ * Remove what the manifest of this number, and later ones, do not name.  Whether
+ * that is allowed is asked after the number was taken (T1, T2); `copied`: also if
+ * somebody may be copying by SQL.  Returns how many files went.
+ */
+static uint32
+remove_before(LtgSession *s, uint64 manifest, bool copied, bool *done)
+{
+	uint32		removed = 0;
+	LtgStatus	st;
+
+	*done = false;
+	pg_memory_barrier();
+	if (lightning_running_backups() != 0 || (!copied && may_be_copied(GetCurrentTimestamp())))
+		return 0;
+	lightning_stop_point("retain:looked");
+	st = ltg_remove_before(s, manifest, &removed);
+	if (st != LTG_OK)
+		lightning_log_failure(s, st, "removing old files");
+	*done = st == LTG_OK;
+	pg_atomic_fetch_add_u64(&lightning_shared->files_removed, removed);
+	return removed;
+}
+
+/* Cheap when there is nothing to do. */
+void
+lightning_remove_obsolete(LtgSession *s)
+{
+	static TimestampTz looked_at = 0;
+	static uint64 manifest = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	LtgObsolete seen;
+	bool		done;
+
+	if (!TimestampDifferenceExceeds(looked_at, now, REMOVE_INTERVAL_MS))
+		return;
+	looked_at = now;
+	ltg_obsolete(s, &seen);
+	if (seen.manifest == manifest && seen.files == 0)
+		return;
+	(void) remove_before(s, seen.manifest, false, &done);
+	if (done)
+		manifest = seen.manifest;
+}
 
 /*
  * The disk is full: what was dropped goes now, and all but the newest manifest's
  * files, also if somebody reads files by SQL.  The next flush may need the space,
- * and the next checkpoint that flush.
+ * and the next checkpoint that flush.  A disk without room for a manifest may have
+ * it when the rest is gone.
  *
  * True if there is more space now.
  */
@@ -133,14 +193,19 @@ bool
 lightning_free_space(LtgSession *s)
 {
 	uint32		removed = 0;
-	LtgStatus	st;
 
-	if (lightning_running_backups() != 0)
-		return false;
-	st = ltg_free_space(s, &removed);
-	if (st != LTG_OK)
-		lightning_log_failure(s, st, "removing old files");
-	pg_atomic_fetch_add_u64(&lightning_shared->files_removed, removed);
+	for (int attempt = 0; attempt < 2; attempt++)
+	{
+		bool		published = ltg_publish_drops(s) == LTG_OK;
+		LtgObsolete seen;
+		bool		done;
+
+		ltg_clear_error(s);
+		ltg_obsolete(s, &seen);
+		removed += remove_before(s, seen.manifest, true, &done);
+		if (published || removed == 0)
+			break;
+	}
 	return removed > 0;
 }
 
@@ -153,39 +218,4 @@ lightning_serve_want_of_space(LtgSession *s)
 	pg_atomic_write_u32(&lightning_shared->space_wanted, 0);
 	if (lightning_free_space(s))
 		lightning_wake_flusher();
-}
-
-/* Cheap when there is nothing to do. */
-void
-lightning_remove_obsolete(LtgSession *s)
-{
-	static TimestampTz looked_at = 0;
-	static XLogRecPtr kept_for = InvalidXLogRecPtr;
-	static uint64 manifest = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	XLogRecPtr	redo = PG_UINT64_MAX;	/* keep the newest manifest only */
-	LtgObsolete seen;
-	uint32		removed = 0;
-	LtgStatus	st;
-
-	if (!TimestampDifferenceExceeds(looked_at, now, REMOVE_INTERVAL_MS))
-		return;
-	looked_at = now;
-	if (may_be_copied(now))
-		redo = lightning_completed_redo();
-	ltg_obsolete(s, &seen);
-	if (redo == kept_for && seen.manifest == manifest &&
-		(seen.files == 0 || redo != PG_UINT64_MAX))
-		return;
-	if (lightning_running_backups() != 0)
-		return;
-	st = ltg_remove_obsolete(s, redo, &removed);
-	if (st != LTG_OK)
-		lightning_log_failure(s, st, "removing old files");
-	else
-	{
-		kept_for = redo;
-		manifest = seen.manifest;
-	}
-	pg_atomic_fetch_add_u64(&lightning_shared->files_removed, removed);
 }

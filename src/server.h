@@ -80,7 +80,7 @@ typedef struct LightningShared
 	pg_atomic_uint64 gate_done;		/* redo point flushed for, last */
 	pg_atomic_uint64 gate_flushes;
 	pg_atomic_uint64 files_removed;
-	pg_atomic_uint64 copied_at;		/* last time that files were read by SQL, or 0 */
+	pg_atomic_uint64 copied_at;		/* last time that SQL may have copied files, or 0 */
 	pg_atomic_uint32 space_wanted;	/* a worker found the disk full */
 	ConditionVariable gate_cv;		/* the state has changed */
 	ConditionVariable room_cv;		/* a flush has ended */

@@ -257,12 +257,15 @@ remove_files(LtgSession *s, uint64_t oldest_kept, uint32_t *removed)
 	return st;
 }
 
-LtgStatus
-ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed)
+/*
+ * Up to manifest `newest`, which stays, as do its files and whatever came later:
+ * of the manifests before it those go that the first one with D >= redo follows.
+ */
+static LtgStatus
+remove_obsolete(LtgSession *s, uint64_t newest, LtgSeq redo, uint32_t *removed)
 {
 	LtgShared  *sh = s->shared;
 	uint64_t   *number = NULL;
-	uint64_t	current = atomic_load_explicit(&sh->manifest, memory_order_acquire);
 	uint32_t	n = 0,
 				first = 0;
 	LtgStatus	st;
@@ -271,9 +274,9 @@ ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed)
 	*removed = 0;
 	LTG_TRY(ltg_manifest_list(s, &number, &n));
 	/* one above the current one is being written, or failed to be removed */
-	while (n > 0 && number[n - 1] > current)
+	while (n > 0 && number[n - 1] > newest)
 		n--;
-	if (n > 0 && number[n - 1] == current)
+	if (n > 0 && number[n - 1] == newest)
 	{
 		st = first_kept(s, number, n, redo, &first);
 		LTG_STOP_POINT(s->port, "obsolete:before-remove");
@@ -282,13 +285,13 @@ ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed)
 		if (st == LTG_OK)
 			st = remove_files(s, number[first], removed);
 	}
-	else if (current == 0 || atomic_load_explicit(&sh->manifest, memory_order_acquire) != current)
+	else if (newest == 0 || atomic_load_explicit(&sh->manifest, memory_order_acquire) != newest)
 		st = LTG_OK;			/* replaced meanwhile, and removed by somebody else */
 	else
 	{
 		char		name[LTG_NAME_MAX];
 
-		ltg_manifest_name(name, current);
+		ltg_manifest_name(name, newest);
 		st = ltg_fail(s, LTG_CORRUPT, "the current manifest %s is not in the directory", name);
 	}
 	if (number != NULL)
@@ -297,17 +300,14 @@ ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed)
 }
 
 LtgStatus
-ltg_free_space(LtgSession *s, uint32_t *removed)
+ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed)
 {
-	/* a disk without room for a manifest may have it when the rest is gone */
-	LtgStatus	published = ltg_publish_pending(s, true);
-	LtgStatus	st;
+	return remove_obsolete(s, atomic_load_explicit(&s->shared->manifest, memory_order_acquire),
+						   redo, removed);
+}
 
-	if (published != LTG_OK)
-		ltg_clear_error(s);
-	LTG_TRY(ltg_remove_obsolete(s, UINT64_MAX, removed));
-	if (published == LTG_OK || *removed == 0)
-		return LTG_OK;
-	st = ltg_publish_pending(s, true);
-	return st == LTG_OK ? ltg_remove_obsolete(s, UINT64_MAX, removed) : st;
+LtgStatus
+ltg_remove_before(LtgSession *s, uint64_t manifest, uint32_t *removed)
+{
+	return remove_obsolete(s, manifest, UINT64_MAX, removed);
 }

@@ -405,6 +405,12 @@ ltg_publish_pending(LtgSession *s, bool now)
 	return ltg_publish(s, &edit);
 }
 
+LtgStatus
+ltg_publish_drops(LtgSession *s)
+{
+	return ltg_publish_pending(s, true);
+}
+
 /* ---- counters ---- */
 
 static void
