@@ -484,6 +484,44 @@ judged_once(void **state)
 	lrig_close(&rig);
 }
 
+/* A scan that stops behind the empty key goes on behind it. */
+static void
+empty_key(void **state)
+{
+	(void) state;
+	for (int backward = 0; backward < 2; backward++)
+	{
+		RigSnapshot *snap;
+		LtgScan    *scan;
+		LtgBatch	b;
+
+		lrig_open(&rig, NULL);
+		lrig_put(&rig, lrig_store(&rig, 1, 0), "", "of the empty key");
+		lrig_put(&rig, lrig_find(&rig, 1), "a", "of another");
+		snap = lrig_snapshot(&rig, 0, 0);
+		{
+			LtgScanOptions opt = {.snap = &snap->snap,.max_rows = 1,.backward = backward};
+
+			lrig_ok(&rig, ltg_scan_open(rig.s, lrig_find(&rig, 1), &opt, &scan));
+		}
+		for (int i = 0; i < 2; i++)
+		{
+			const uint8_t *key;
+			uint32_t	len;
+			LtgVersion	v;
+
+			lrig_ok(&rig, ltg_scan_next(scan, &b));
+			assert_int_equal(b.n, 1);
+			ltg_batch_row(scan, 0, &key, &len, &v);
+			assert_int_equal(len, backward ? 1 - i : i);
+		}
+		lrig_expect(&rig, ltg_scan_next(scan, &b), LTG_END, __FILE__, __LINE__);
+		ltg_scan_close(scan);
+		lrig_release(&rig, snap);
+		lrig_close(&rig);
+	}
+}
+
 static void
 no_memory(void **state)
 {
@@ -548,6 +586,7 @@ main(void)
 		cmocka_unit_test(restart_scan),
 		cmocka_unit_test(dropped),
 		cmocka_unit_test(judged_once),
+		cmocka_unit_test(empty_key),
 		cmocka_unit_test(no_memory),
 	};
 

@@ -26,7 +26,8 @@ set_position(LtgScan *scan, const uint8_t *key, uint32_t key_len, bool after)
 {
 	void	   *array = scan->pos;
 
-	LTG_TRY(ltg_scan_grow(scan->s, &array, &scan->pos_cap, key_len, 1));
+	/* the position behind the empty key is not NULL, which is the beginning */
+	LTG_TRY(ltg_scan_grow(scan->s, &array, &scan->pos_cap, key_len + 1, 1));
 	scan->pos = array;
 	if (key_len > 0)
 		memmove(scan->pos, key, key_len);
