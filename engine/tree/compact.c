@@ -104,7 +104,8 @@ end_output(Compaction *c)
 
 /*
  * Runs of the output level that are not inputs must not be straddled (C3): the
- * output ends where one of them lies between two keys.
+ * output ends where one of them lies between two keys.  A key that begins with a
+ * truncated maximum is behind it: in front there may be keys of the same output.
  */
 static LtgStatus
 pass_fences(Compaction *c, const uint8_t *key, uint32_t key_len)
@@ -115,7 +116,8 @@ pass_fences(Compaction *c, const uint8_t *key, uint32_t key_len)
 
 	if (c->plan->out_level == 0)
 		return LTG_OK;
-	while (c->fence < to && ltg_key_above(&rs->run[c->fence].max_key, key, key_len))
+	while (c->fence < to && ltg_key_cmp(key, key_len, rs->run[c->fence].max_key.bytes,
+										rs->run[c->fence].max_key.len) > 0)
 	{
 		passed = true;
 		c->fence = next_fence(c->plan, c->fence + 1);
