@@ -483,6 +483,74 @@ jobs(void **state)
 	}
 }
 
+static void
+update_rows(uint64_t *rnd)
+{
+	LtgStore   *t = lrig_find(&rig, 1);
+
+	for (int i = 0; i < 50; i++)
+		put_rows(t, 1 + lrig_below(rnd, 39900), 20, 104, LTG_PUT);
+	lrig_flush_all(&rig);
+}
+
+static void
+many_flushes(void)
+{
+	LtgSession *mine = rig.s;
+	LtgCompactProgress p[4];
+	LtgCompactResult r;
+	uint64_t	rnd = 5;
+	uint32_t	before = info_of(lrig_find(&rig, 1)).l0_runs;
+
+	assert_int_equal(ltg_compact_progress(other, p, 4), 1);
+	assert_string_equal(p[0].reason, "garbage");
+	rig.s = other;
+	for (int i = 0; i < LTG_BACKLOG_SLOW; i++)
+	{
+		update_rows(&rnd);
+		put_many(lrig_find(&rig, 1), 1, 1, 0, 16);
+		do
+			lrig_ok(&rig, ltg_compact(other, &r));
+		while (r.compacted);
+	}
+	rig.s = mine;
+	assert_in_range(info_of(lrig_find(&rig, 1)).l0_runs, before, LTG_BACKLOG_SLOW);
+}
+
+/* While level 0 goes down, what is flushed meanwhile is merged among itself. */
+static void
+tiers_meanwhile(void **state)
+{
+	LtgConfig	c;
+	LtgCompactResult r;
+	LtgStore   *t;
+	uint64_t	rnd = 3;
+
+	(void) state;
+	lrig_config(&c);
+	c.file_target_bytes = 1024 * 1024;
+	c.space_limit = 20;
+	lrig_open(&rig, &c);
+	lrig_ok(&rig, ltg_session_open(rig.port, rig.shared, &other));
+	t = lrig_store(&rig, 1, LTG_STORE_KEEP_GRAVES);
+	put_rows(t, 1, 40000, 104, LTG_PUT);
+	lrig_flush_all(&rig);
+	lrig_compact_all(&rig);
+	rig.stop = at_stop;
+	where = "compact:slice";
+	in_the_middle = many_flushes;
+	do
+	{
+		update_rows(&rnd);
+		put_many(t, 1, 1, 0, 16);
+		lrig_ok(&rig, ltg_compact(rig.s, &r));
+	} while (!r.compacted);
+	assert_null(in_the_middle);
+	check_all();
+	ltg_session_close(other);
+	lrig_close(&rig);
+}
+
 /* Tombstones of some rows arrive in level 0 while a run of level 1 is chosen. */
 static void
 flush_tombstones(void)
@@ -703,6 +771,7 @@ main(void)
 		cmocka_unit_test(updated),
 		cmocka_unit_test(space_limit),
 		cmocka_unit_test(jobs),
+		cmocka_unit_test(tiers_meanwhile),
 		cmocka_unit_test(stale_places),
 		cmocka_unit_test(rate_limit),
 		cmocka_unit_test(limit_and_interrupt),

@@ -308,6 +308,7 @@ score_level0(LtgPicker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
 	bool		stuck = is_stuck(p, store);
 	LtgCandidate c = {.store = store, .reason = LTG_COMPACT_L0};
 	uint32_t	limit;
+	bool		below;			/* it can go there */
 	bool		read;
 	Level0		l;
 
@@ -316,13 +317,16 @@ score_level0(LtgPicker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
 	look_at_level0(p, store, rs, &l);
 	if (l.free == 0)
 		return;
-	c.score = score_down(p, store, rs, &l);
+	/* what goes down includes the oldest (C2): while that is being merged, the
+	 * others are merged among themselves, lest they become too many */
+	below = !ltg_job_has_run(p->s->shared, ltg_store_id(store), &rs->run[l.n - 1]);
+	c.score = below ? score_down(p, store, rs, &l) : 0;
 	if (c.score >= DUE)
 	{
 		offer(p, c);
 		return;
 	}
-	if (has_garbage(rs, store, &l, quiet) || takes_too_much(p, rs, store, &l))
+	if (below && (has_garbage(rs, store, &l, quiet) || takes_too_much(p, rs, store, &l)))
 	{
 		c.reason = LTG_COMPACT_GARBAGE;
 		c.score = DUE;
@@ -337,7 +341,7 @@ score_level0(LtgPicker *p, LtgStore *store, const LtgRunSet *rs, bool quiet)
 	{
 		c.score = (uint64_t) l.free * DUE / limit;
 		/* for readers' sake all of it, where that doubles the writing at most */
-		if (!(read && l.below <= l.bytes) && find_tier(p, store, rs, &c.run, &c.n))
+		if (!(below && read && l.below <= l.bytes) && find_tier(p, store, rs, &c.run, &c.n))
 			c.reason = LTG_COMPACT_TIER;
 		offer(p, c);
 		return;
