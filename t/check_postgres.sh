@@ -25,7 +25,7 @@ cd "$top" || exit 1
 PG_CONFIG=${PG_CONFIG:-pg_config}
 
 if [ "$(id -u)" = 0 ]; then
-	"$top/.ci/deps" bzip2 xz-utils ca-certificates || exit 1
+	"$top/.ci/deps" bzip2 xz-utils ca-certificates libxml2-dev pkg-config || exit 1
 	work=$(mktemp -d /tmp/lightning-pg.XXXXXX)
 	trap 'rm -rf "$work"' EXIT
 	mkdir "$work/tree"
@@ -348,15 +348,15 @@ standby_part()
 build_cassert() # prefix
 {
 	local build=$tmp/build-cassert
+	local options="--enable-cassert --enable-debug --without-readline --without-zlib --with-lz4 --with-libxml"
 
-	if [ ! -e "$1/complete-contrib" ]; then
+	if [ "$(cat "$1/complete" 2>/dev/null)" != "$options" ]; then
 		rm -rf "$1" "$build"
 		mkdir -p "$build" || return 1
-		(cd "$build" && "$pgsrc/configure" --prefix="$1" --enable-cassert --enable-debug --without-readline \
-			--without-zlib --with-lz4 CFLAGS="-O1 -g" && make -s -j2 && make -s install &&
+		(cd "$build" && "$pgsrc/configure" --prefix="$1" $options CFLAGS="-O1 -g" && make -s -j2 && make -s install &&
 			make -s -j2 -C contrib && make -s -C contrib install) || return 1
 		rm -rf "$build"
-		touch "$1/complete-contrib"
+		echo "$options" >"$1/complete"
 	fi
 	cp -r "$1" "$tmp/inst-cassert" || return 1
 	mkdir "$tmp/tree-cassert"
@@ -388,7 +388,7 @@ cassert_part()
 # Our own regression and isolation tests, on a server of the variant in use.
 own_suites() # name
 {
-	local name=$1 suite prog bad=0
+	local name=$1 suite prog bad
 
 	if ! start_server "$name"; then
 		tail -20 "$tmp/$name/log"
@@ -396,6 +396,7 @@ own_suites() # name
 		return
 	fi
 	for suite in regress isolation; do
+		bad=0
 		prog=$([ $suite = regress ] && echo pg_regress || echo pg_isolation_regress)
 		mkdir -p "$tmp/$name/$suite"
 		"$pgxs/test/$suite/$prog" --inputdir="$top" --outputdir="$tmp/$name/$suite" --bindir="$bindir" \
