@@ -309,6 +309,7 @@ sanitizer_start()
 		"$bindir/pg_isready" -q -h "$dir" -p $port && return
 		sleep 1
 	done
+	kill -KILL $!
 	return 1
 }
 
