@@ -4,10 +4,9 @@
  *	  so, wherever changes would be missed without a word.
  *
  * A publication that would cover a lightning table is refused when it is made or
- * extended, by name, by schema, or with all tables.  Below wal_level = logical
- * nobody can get changes of any table, which PostgreSQL answers with a warning
- * of its own; there we only warn, too, and pg_upgrade has to get through with
- * what there is.
+ * extended, by name, by schema, or with all tables.  Not below wal_level = logical,
+ * where nobody can get changes of any table and PostgreSQL itself warns, nor in
+ * pg_upgrade, which has to get through with what there is.
  *
  * A table can come under a publication in many other ways: created, attached,
  * moved to a schema or to this access method, or found there after wal_level was
@@ -99,7 +98,6 @@ object_relations(PublicationObjSpec *object)
 static void
 refuse_lightning_tables(List *relids)
 {
-	bool		error = XLogLogicalInfoActive() && !IsBinaryUpgrade;
 	ListCell   *lc;
 
 	foreach(lc, relids)
@@ -109,13 +107,11 @@ refuse_lightning_tables(List *relids)
 		if (!is_permanent_lightning_table(lfirst_oid(lc)))
 			continue;
 		name = get_rel_name(lfirst_oid(lc));
-		ereport(error ? ERROR : WARNING,
+		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 error ? errmsg("cannot publish lightning table \"%s\"", name)
-				 : errmsg("changes to lightning table \"%s\" will not be published", name),
+				 errmsg("cannot publish lightning table \"%s\"", name),
 				 errdetail(NOT_SUPPORTED),
 				 errhint("Publish other tables by name, or move this one with ALTER TABLE ... SET ACCESS METHOD heap.")));
-		return;					/* one is enough */
 	}
 }
 
@@ -127,6 +123,8 @@ lightning_check_publication(Node *stmt)
 	List	   *relids = NIL;
 	ListCell   *lc;
 
+	if (!XLogLogicalInfoActive() || IsBinaryUpgrade)
+		return;
 	if (IsA(stmt, CreatePublicationStmt))
 	{
 		objects = ((CreatePublicationStmt *) stmt)->pubobjects;
