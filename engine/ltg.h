@@ -368,6 +368,7 @@ extern LtgStatus ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *remov
  * The same without a thought of checkpoints: all that is older than the manifest
  * of this number.  A host that has to look for backups asks for the number first:
  * what is published after that, a backup that begins unseen may come too late for.
+ * A call removes a few dozen files at most.
  */
 extern LtgStatus ltg_remove_before(LtgSession *s, uint64_t manifest, uint32_t *removed) LTG_MUST_CHECK;
 

@@ -231,7 +231,7 @@ remove_file(LtgSession *s, LtgFileId id)
 }
 
 static LtgStatus
-remove_files(LtgSession *s, uint64_t oldest_kept, uint32_t *removed)
+remove_files(LtgSession *s, uint64_t oldest_kept, bool all, uint32_t *removed)
 {
 	LtgFileId	id[BATCH];
 	LtgStatus	st = LTG_OK;
@@ -251,9 +251,9 @@ remove_files(LtgSession *s, uint64_t oldest_kept, uint32_t *removed)
 		/* sessions close what they have open of them */
 		if (*removed > before)
 			atomic_fetch_add_explicit(&s->shared->files_removed, 1, memory_order_release);
-		if (st == LTG_OK && n == BATCH && s->port->interrupted(s->port))
+		if (all && st == LTG_OK && n == BATCH && s->port->interrupted(s->port))
 			st = ltg_fail(s, LTG_INTERRUPTED, "removal of obsolete files was interrupted");
-	} while (st == LTG_OK && n == BATCH);
+	} while (all && st == LTG_OK && n == BATCH);
 	return st;
 }
 
@@ -262,7 +262,7 @@ remove_files(LtgSession *s, uint64_t oldest_kept, uint32_t *removed)
  * of the manifests before it those go that the first one with D >= redo follows.
  */
 static LtgStatus
-remove_obsolete(LtgSession *s, uint64_t newest, LtgSeq redo, uint32_t *removed)
+remove_obsolete(LtgSession *s, uint64_t newest, LtgSeq redo, bool all, uint32_t *removed)
 {
 	LtgShared  *sh = s->shared;
 	uint64_t   *number = NULL;
@@ -283,7 +283,7 @@ remove_obsolete(LtgSession *s, uint64_t newest, LtgSeq redo, uint32_t *removed)
 		if (st == LTG_OK)
 			st = remove_manifests(s, number, first);
 		if (st == LTG_OK)
-			st = remove_files(s, number[first], removed);
+			st = remove_files(s, number[first], all, removed);
 	}
 	else if (newest == 0 || atomic_load_explicit(&sh->manifest, memory_order_acquire) != newest)
 		st = LTG_OK;			/* replaced meanwhile, and removed by somebody else */
@@ -303,11 +303,11 @@ LtgStatus
 ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed)
 {
 	return remove_obsolete(s, atomic_load_explicit(&s->shared->manifest, memory_order_acquire),
-						   redo, removed);
+						   redo, true, removed);
 }
 
 LtgStatus
 ltg_remove_before(LtgSession *s, uint64_t manifest, uint32_t *removed)
 {
-	return remove_obsolete(s, manifest, UINT64_MAX, removed);
+	return remove_obsolete(s, manifest, UINT64_MAX, false, removed);
 }
