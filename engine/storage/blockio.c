@@ -386,11 +386,13 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 			   void **owned, const uint8_t **data, uint32_t *len)
 {
 	BlockCtx   *c;
+	PackedUse	packed;
+	bool		insert;
 
 	if (s->cache != NULL)
 	{
 		LTG_ASSERT(use == LTG_CACHE_PEEK || s->epoch_depth > 0);
-		if (use == LTG_CACHE_NORMAL)
+		if (use == LTG_CACHE_NORMAL || use == LTG_CACHE_POINT)
 			*data = ltg_cache_lookup(s, s->cache, at->file, at->offset, len);
 		else if (use == LTG_CACHE_BYPASS)
 			*data = ltg_cache_peek(s, s->cache, at->file, at->offset, len);
@@ -415,8 +417,12 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 	if (c == NULL)
 		return LTG_NOMEM;
 	s->blocks_read++;
-	return load(s, c, at, type, s->cache != NULL && use == LTG_CACHE_NORMAL,
-				use == LTG_CACHE_NORMAL ? PACKED_KEEP : PACKED_LOOK, owned, data, len);
+	insert = use == LTG_CACHE_NORMAL || use == LTG_CACHE_POINT;
+	packed = insert ? PACKED_KEEP : PACKED_LOOK;
+	if (s->cache == NULL ||
+		(use == LTG_CACHE_POINT && !ltg_cache_wants(s, s->cache, at->file, at->offset)))
+		insert = false;
+	return load(s, c, at, type, insert, packed, owned, data, len);
 }
 
 void

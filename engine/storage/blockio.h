@@ -47,7 +47,7 @@ extern void ltg_private_free(LtgSession *s, void **owned);
 /*
  * Read a block of the wanted type.  *data is 8-byte aligned.
  *
- * LTG_CACHE_NORMAL, LTG_CACHE_BYPASS: REQUIRES an epoch if the session has a
+ * LTG_CACHE_NORMAL, LTG_CACHE_POINT, LTG_CACHE_BYPASS: REQUIRES an epoch if the session has a
  * cache.  *data points into the cache (valid until the epoch is left) or into
  * *owned.
  * LTG_CACHE_PEEK: needs no epoch, *data is always in *owned.

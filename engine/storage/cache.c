@@ -38,6 +38,8 @@
 #define FRAME_HEADER 64
 #define DROP_CHUNK 512			/* frames looked at per hold of the lock */
 #define SAME_USE_HITS 64		/* see still_same_use */
+#define WANT_ONE_IN 4			/* see ltg_cache_wants */
+#define DOOR_SHARE 8
 #define RECENT_MAX 32			/* see "when nothing is hit" */
 #define WINDOW_MIN 64
 #define KEEP_ADMIT_EACH 32
@@ -150,8 +152,12 @@ struct LtgCache
 	uint32_t	frame_size;
 	uint32_t	stamp_batch;
 	uint64_t	frame_stride;
+	uint32_t	door_mask;
 	uint64_t	buckets_at, entries_at, frames_at, ghosts_at, ghost_buckets_at;
-	uint64_t	data_at;
+	uint64_t	door_at, data_at;
+
+	/* changed under LTG_LOCK_CACHE, but read by anybody */
+	_Alignas(LTG_CACHE_LINE) _Atomic bool full;	/* |T1| + |T2| = c */
 
 	/* guarded by LTG_LOCK_CACHE */
 	_Alignas(LTG_CACHE_LINE) Queue place[AT_COUNT]; /* AT_PRIVATE: only n */
@@ -199,14 +205,19 @@ frame_header(const LtgCache *c, uint32_t i)
 	return at(c, c->data_at + (uint64_t) i * c->frame_stride);
 }
 
-static inline uint32_t
-bucket_of(const LtgCache *c, LtgFileId file, uint64_t offset)
+static inline uint64_t
+hash_of(LtgFileId file, uint64_t offset)
 {
 	uint64_t	h = file * UINT64_C(0x9E3779B97F4A7C15) + offset;
 
 	h ^= h >> 31;
-	h *= UINT64_C(0xD6E8FEB86659FD93);
-	return (uint32_t) (h >> 32) & c->bucket_mask;
+	return h * UINT64_C(0xD6E8FEB86659FD93);
+}
+
+static inline uint32_t
+bucket_of(const LtgCache *c, LtgFileId file, uint64_t offset)
+{
+	return (uint32_t) (hash_of(file, offset) >> 32) & c->bucket_mask;
 }
 
 static inline StatSlot *
@@ -301,8 +312,12 @@ lay_out(LtgCache *c, uint32_t n, uint32_t frame_size)
 	uint64_t	spare = n / 24;
 	uint64_t	next = lines(sizeof(LtgCache));
 
+	uint64_t	n_door = 16;
+
 	while (n_buckets < n)
 		n_buckets *= 2;
+	while (n_door < n / DOOR_SHARE)
+		n_door *= 2;
 	spare = spare < 4 ? 4 : spare > 512 ? 512 : spare;
 	if (spare > n / 2)
 		spare = n / 2;
@@ -310,6 +325,7 @@ lay_out(LtgCache *c, uint32_t n, uint32_t frame_size)
 	c->c = n - (uint32_t) spare;
 	c->n_ghosts = c->c + 2;		/* one more than C5 needs, between two steps */
 	c->bucket_mask = (uint32_t) n_buckets - 1;
+	c->door_mask = (uint32_t) n_door - 1;
 	c->frame_size = frame_size;
 	c->frame_stride = lines(FRAME_HEADER + (uint64_t) frame_size);
 	c->stamp_batch = spare >= 64 ? 16 : spare >= 8 ? (uint32_t) spare / 4 : 1;
@@ -323,6 +339,8 @@ lay_out(LtgCache *c, uint32_t n, uint32_t frame_size)
 	next += lines((uint64_t) c->n_ghosts * sizeof(Ghost));
 	c->ghost_buckets_at = next;
 	next += lines(n_buckets * sizeof(uint32_t));
+	c->door_at = next;
+	next += lines(n_door * sizeof(uint32_t));
 	c->data_at = next;
 	return next + (uint64_t) n * c->frame_stride;
 }
@@ -364,6 +382,7 @@ ltg_cache_init(void *mem, size_t size, uint32_t frame_size)
 		atomic_init(&buckets(c)[i], NONE);
 		((uint32_t *) at(c, c->ghost_buckets_at))[i] = NONE;
 	}
+	memset(at(c, c->door_at), 0, (c->door_mask + 1) * sizeof(uint32_t));
 	for (uint32_t i = 0; i < c->n_frames; i++)
 	{
 		memset(entry(c, i), 0, sizeof(Entry));
@@ -675,6 +694,13 @@ make_page(LtgSession *s, LtgCache *c)
 		replace(s, c);
 }
 
+static void
+note_full(LtgCache *c)
+{
+	atomic_store_explicit(&c->full, c->place[AT_T1].n + c->place[AT_T2].n == c->c,
+						  memory_order_relaxed);
+}
+
 /* Make room for a new page and decide which clock it goes to. */
 static Place
 admit(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset)
@@ -792,6 +818,39 @@ ltg_cache_lookup(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset,
 
 /* ---- public: filling ---- */
 
+/*
+ * Point reads all over a table larger than the cache bring in blocks that are not
+ * used again before they leave, each in place of one that is as good, and fill
+ * a cold frame for it.  So a block has to show that it is worth it: by a miss
+ * that is remembered, for about as many others as there are places in the
+ * table of names (the newest name per place), or by luck, since blocks that are
+ * used more seldom than that deserve a frame as well.
+ */
+bool
+ltg_cache_wants(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset)
+{
+	uint64_t	h = hash_of(file, offset);
+	uint32_t	name = (uint32_t) h | 1;
+	StatSlot   *slot = stat_slot(s, c);
+	uint64_t	dice;
+	_Atomic uint32_t *door;
+
+	LTG_ASSERT(s->epoch_depth > 0);
+	if (c->n_frames == 0 || !atomic_load_explicit(&c->full, memory_order_relaxed))
+		return true;
+	door = (_Atomic uint32_t *) at(c, c->door_at) + ((uint32_t) (h >> 32) & c->door_mask);
+	if (atomic_load_explicit(door, memory_order_relaxed) == name)
+		return true;
+	atomic_store_explicit(door, name, memory_order_relaxed);
+	/* by the number of the miss: not the same blocks whenever a loop comes round */
+	dice = (h ^ atomic_load_explicit(&slot->misses, memory_order_relaxed)) *
+		UINT64_C(0x9E3779B97F4A7C15);
+	if (dice >> 32 < (UINT64_C(1) << 32) / WANT_ONE_IN)
+		return true;
+	count(&slot->bypasses);
+	return false;
+}
+
 uint8_t *
 ltg_frame_data(LtgFrame *f)
 {
@@ -860,6 +919,7 @@ ltg_cache_publish(LtgSession *s, LtgCache *c, LtgFrame *f, LtgFileId file,
 		frame_put(c, i, place);
 		note_entered(c, i);
 		hash_link(c, i);
+		note_full(c);
 		atomic_store_explicit(&slot->filled_at,
 							  atomic_load_explicit(&slot->hits, memory_order_relaxed),
 							  memory_order_relaxed);
@@ -903,6 +963,7 @@ ltg_cache_drop_file(LtgSession *s, LtgCache *c, LtgFileId file)
 				ghost_drop(c, i);
 		if (c->place[AT_PENDING].n > 0)
 			stamp_pending(s, c);
+		note_full(c);
 		s->port->unlock(s->port, LTG_LOCK_CACHE);
 	}
 }

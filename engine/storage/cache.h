@@ -3,10 +3,11 @@
  *	  The block cache: decompressed blocks of immutable files in the shared
  *	  region, bounded, replaced by CAR (Bansal and Modha, FAST 2004), the clock
  *	  form of ARC: two clocks T1, T2, two ghost lists B1, B2, and the adaptation
- *	  of the target size p.  Two things are added: when a session soon looks up
+ *	  of the target size p.  Three things are added: when a session soon looks up
  *	  again the block that it entered last, that is still the same use of it; and
  *	  when next to nothing is hit (a loop over more than the cache), most of the
- *	  cache is kept as it is for a while, to see whether that brings hits.
+ *	  cache is kept as it is for a while, to see whether that brings hits; and
+ *	  not every block that a point read misses gets a frame (ltg_cache_wants).
  *
  * A hit takes no lock and writes to no shared line, except that it sets the
  * frame's reference bit if that is not set already.  Readers are protected by
@@ -61,6 +62,13 @@ extern const uint8_t *ltg_cache_peek(LtgSession *s, LtgCache *c, LtgFileId file,
  * An offset of 0 is none.  REQUIRES an epoch.
  */
 extern void ltg_cache_prefetch(const LtgCache *c, LtgFileId file, uint64_t next, uint64_t after);
+
+/*
+ * A point read has missed the block: should it take another one's place?  Always
+ * while the cache has room, and when it is missed again soon; else one time in
+ * four.  REQUIRES: inside an epoch.
+ */
+extern bool ltg_cache_wants(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset);
 
 /*
  * A private frame to fill for (file, offset), or NULL (too large, or none to

@@ -162,6 +162,7 @@ typedef struct LtgPoint
 	uint32_t	block_len;
 	uint32_t	entry;			/* index of the current version in the block */
 	uint32_t	end;			/* one past the key's last version */
+	bool		again;			/* set by the caller: reads of the same block follow */
 	void	   *owned;			/* private copy of a block that is not cached */
 	LtgFileId	file;			/* where the block is */
 	uint64_t	offset;
@@ -207,7 +208,9 @@ typedef enum LtgCacheUse
 	LTG_CACHE_NORMAL,			/* look up, insert on a miss */
 	LTG_CACHE_PEEK,				/* copy cached blocks, never insert (compaction,
 								 * check) */
-	LTG_CACHE_BYPASS			/* use cached blocks, never insert (huge scans) */
+	LTG_CACHE_BYPASS,			/* use cached blocks, never insert (huge scans) */
+	LTG_CACHE_POINT				/* look up, insert on a miss if ltg_cache_wants
+								 * it (single data blocks) */
 } LtgCacheUse;
 
 typedef struct LtgRunIter LtgRunIter;

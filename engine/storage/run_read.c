@@ -52,7 +52,8 @@ descend(LtgSession *s, const LtgRunRef *ref, const uint8_t *key, uint32_t key_le
 		LTG_TRY(ltg_block_read(s, &at, LTG_BLOCK_INNER, LTG_CACHE_NORMAL, scratch, &data, &len));
 		ltg_inner_child(data, ltg_inner_find(data, key, key_len), &at.offset, &at.disk_len);
 	}
-	LTG_TRY(ltg_block_read(s, &at, LTG_BLOCK_DATA, LTG_CACHE_NORMAL, &p->owned, &data, &len));
+	LTG_TRY(ltg_block_read(s, &at, LTG_BLOCK_DATA, p->again ? LTG_CACHE_NORMAL : LTG_CACHE_POINT,
+						   &p->owned, &data, &len));
 	p->block = data;
 	p->block_len = len;
 	p->file = at.file;

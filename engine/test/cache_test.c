@@ -679,6 +679,122 @@ test_sizes(void **state)
 	}
 }
 
+/* A point read; true on a hit.  *entered: the block got a frame. */
+static bool
+point_read(Fixture *f, uint64_t key, bool *entered)
+{
+	LtgFileId	file = 1 + key % 7;
+	uint64_t	offset = key / 7 * 4096;
+	uint32_t	len = 0;
+	const uint8_t *data;
+
+	*entered = false;
+	ltg_epoch_enter(f->s);
+	data = ltg_cache_lookup(f->s, f->c, file, offset, &len);
+	if (data == NULL && ltg_cache_wants(f->s, f->c, file, offset))
+	{
+		LtgFrame   *frame = ltg_cache_reserve(f->s, f->c, 8);
+
+		assert_non_null(frame);
+		memcpy(ltg_frame_data(frame), &key, 8);
+		ltg_cache_publish(f->s, f->c, frame, file, offset, 8);
+		*entered = true;
+	}
+	else if (data != NULL)
+		expect_block(data, len, key);
+	ltg_epoch_leave(f->s);
+	return data != NULL;
+}
+
+/* Which blocks point reads bring in: see ltg_cache_wants. */
+static void
+test_wants(void **state)
+{
+	Fixture		f;
+	uint64_t	next = 0;
+	uint32_t	wanted = 0,
+				again = 0;
+	bool		entered;
+
+	(void) state;
+	open_cache(&f, 400000, FRAME);
+	while (f.st.frames_used < f.st.frames - f.st.frames / 24 - 1)
+	{
+		assert_false(point_read(&f, next++, &entered));
+		assert_true(entered);	/* there is room */
+		ltg_cache_stats(f.s, f.c, &f.st);
+	}
+	assert_int_equal(f.st.bypasses, 0);
+	while (f.st.evictions == 0)
+	{
+		point_read(&f, next++, &entered);
+		ltg_cache_stats(f.s, f.c, &f.st);
+	}
+	for (int i = 0; i < 4000; i++)
+	{
+		point_read(&f, next++, &entered);
+		wanted += entered;
+		/* at once again: it is in by now, or comes in */
+		if (!point_read(&f, next - 1, &entered))
+			again += entered;
+	}
+	assert_in_range(wanted, 900, 1100);
+	assert_int_equal(again, 4000 - wanted);
+	for (LtgFileId file = 1; file <= 7; file++)
+		ltg_cache_drop_file(f.s, f.c, file);
+	point_read(&f, next, &entered);
+	assert_true(entered);
+	close_cache(&f);
+}
+
+/* Hits per 1000 point reads of keys chosen uniformly or by squares, and evictions. */
+static uint32_t
+point_reads(bool choosy, bool uniform, uint64_t *evictions)
+{
+	const uint64_t keys = 6000;
+	Fixture		f;
+	uint32_t	hits = 0;
+	uint64_t	state = 7;
+	bool		entered;
+
+	open_cache(&f, 400000, FRAME);
+	for (int i = 0; i < 400000; i++)
+	{
+		uint64_t	key;
+
+		state = state * UINT64_C(6364136223846793005) + 1442695040888963407;
+		key = (state >> 33) % keys;
+		if (!uniform)
+			key = key * key / keys;
+		if (choosy ? point_read(&f, key, &entered) : access_key(&f, key))
+			hits += i >= 200000;
+	}
+	ltg_cache_stats(f.s, f.c, &f.st);
+	*evictions = f.st.evictions;
+	close_cache(&f);
+	return hits / 200;
+}
+
+/* Being choosy costs no hits, and spares most of the replacing. */
+static void
+test_wants_hit_rates(void **state)
+{
+	(void) state;
+	for (int uniform = 0; uniform < 2; uniform++)
+	{
+		uint64_t	evictions;
+		uint64_t	evictions_all;
+		uint32_t	all = point_reads(false, uniform, &evictions_all);
+		uint32_t	choosy = point_reads(true, uniform, &evictions);
+
+		print_message("%s: %u of 1000 point reads are hits when all blocks are entered (%llu evictions), %u when not (%llu)\n",
+					  uniform ? "uniform" : "skewed", all, (unsigned long long) evictions_all,
+					  choosy, (unsigned long long) evictions);
+		assert_true(choosy + 5 >= all);
+		assert_true(evictions * 5 <= evictions_all * 3);
+	}
+}
+
 int
 main(void)
 {
@@ -690,6 +806,8 @@ main(void)
 		cmocka_unit_test(test_publish_twice),
 		cmocka_unit_test(test_drop_file),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_wants),
+		cmocka_unit_test(test_wants_hit_rates),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -170,6 +170,7 @@ ltg_hint_run_get(LtgSession *s, LtgHint *h, const LtgRunRef *ref, const uint8_t 
 
 	if (!ltg_hint_wanted(h))
 		return ltg_run_get(s, ref, key, key_len, hash, use_filter, p, v);
+	p->again = true;
 	b = &h->block[ref->file % LTG_HINT_SLOTS];
 	if (covers(b, ref, key, key_len))
 		return ltg_run_get_block(s, ref, b->offset, b->disk_len, key, key_len, p, v);
