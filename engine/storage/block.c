@@ -82,6 +82,27 @@ block_tail(const uint8_t *b, uint32_t i, const uint8_t **tail, uint32_t *len)
 	}
 }
 
+static inline void
+block_payload(const uint8_t *b, uint32_t i, const uint8_t **payload, uint32_t *len)
+{
+	uint32_t	width = b[LTG_BH_PAY_WIDTH];
+	const uint8_t *base = b + ltg_load32(b + LTG_BH_PAYLOADS);
+
+	if (width == 0)
+	{
+		*len = ltg_load32(b + LTG_BH_PAY_LEN);
+		*payload = base + i * LTG_ALIGN8(*len);
+	}
+	else
+	{
+		const uint8_t *index = b + ltg_load32(b + LTG_BH_PAY_INDEX);
+		uint64_t	start = i == 0 ? 0 : LTG_ALIGN8(load_index(index, width, i - 1));
+
+		*payload = base + start;
+		*len = (uint32_t) (load_index(index, width, i) - start);
+	}
+}
+
 /* memcmp order, shorter first. */
 static inline int
 bytes_cmp(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len)
@@ -227,6 +248,18 @@ tails_lower_bound(const uint8_t *b, uint32_t lo, uint32_t hi, const uint8_t *tai
 	return lo;
 }
 
+static inline void
+prefetch_payload(const uint8_t *b, uint32_t i)
+{
+	const uint8_t *payload;
+	uint32_t	len;
+
+	block_payload(b, i, &payload, &len);
+	__builtin_prefetch(payload);
+	if (len > LTG_CACHE_LINE)
+		__builtin_prefetch(payload + LTG_CACHE_LINE);
+}
+
 uint32_t
 ltg_block_lower_bound(const uint8_t *b, const uint8_t *key, uint32_t key_len, bool *equal)
 {
@@ -266,6 +299,8 @@ ltg_block_lower_bound(const uint8_t *b, const uint8_t *key, uint32_t key_len, bo
 	lo = heads_lower_bound(b, &h, n, t);
 	if (lo == n || head_at(&h, lo) != t)
 		return lo;
+	if (b[LTG_BH_TYPE] == LTG_BLOCK_DATA)
+		prefetch_payload(b, lo);	/* most likely what the caller is after */
 	if (b[LTG_BH_TAIL_WIDTH] == 0 && ltg_load16(b + LTG_BH_TAIL_LEN) == 0)
 	{
 		/* no tails: heads decide, unless the key goes on */
@@ -350,27 +385,6 @@ ltg_block_key(const uint8_t *b, uint32_t i, uint8_t *buf)
 	return prefix + h.width + len;
 }
 
-static inline void
-block_payload(const uint8_t *b, uint32_t i, const uint8_t **payload, uint32_t *len)
-{
-	uint32_t	width = b[LTG_BH_PAY_WIDTH];
-	const uint8_t *base = b + ltg_load32(b + LTG_BH_PAYLOADS);
-
-	if (width == 0)
-	{
-		*len = ltg_load32(b + LTG_BH_PAY_LEN);
-		*payload = base + i * LTG_ALIGN8(*len);
-	}
-	else
-	{
-		const uint8_t *index = b + ltg_load32(b + LTG_BH_PAY_INDEX);
-		uint64_t	start = i == 0 ? 0 : LTG_ALIGN8(load_index(index, width, i - 1));
-
-		*payload = base + start;
-		*len = (uint32_t) (load_index(index, width, i) - start);
-	}
-}
-
 /* Fields of a block that has metadata, or one writer for all entries. */
 static void
 block_meta(const uint8_t *b, uint32_t i, LtgVersion *v)
@@ -427,15 +441,8 @@ ltg_block_version(const uint8_t *b, uint32_t i, LtgVersion *v)
 void
 ltg_block_prefetch_payload(const uint8_t *b, uint32_t i)
 {
-	const uint8_t *payload;
-	uint32_t	len;
-
-	if (i >= ltg_block_n(b))
-		return;
-	block_payload(b, i, &payload, &len);
-	__builtin_prefetch(payload);
-	if (len > LTG_CACHE_LINE)
-		__builtin_prefetch(payload + LTG_CACHE_LINE);
+	if (i < ltg_block_n(b))
+		prefetch_payload(b, i);
 }
 
 /* ---- parts of a plain block ---- */

@@ -402,9 +402,15 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 		{
 			s->blocks_hit++;
 			/* the header's second line and what follows it, while the first
-			 * is awaited */
+			 * is awaited; in a data block a search goes all over the keys */
 			__builtin_prefetch(*data + LTG_CACHE_LINE);
 			__builtin_prefetch(*data + 2 * LTG_CACHE_LINE);
+			if (type == LTG_BLOCK_DATA)
+			{
+				__builtin_prefetch(*data + 3 * LTG_CACHE_LINE);
+				__builtin_prefetch(*data + 4 * LTG_CACHE_LINE);
+				__builtin_prefetch(*data + 5 * LTG_CACHE_LINE);
+			}
 			/* a root or child pointer that names another kind of block */
 			if (LTG_UNLIKELY((type == LTG_BLOCK_DATA || type == LTG_BLOCK_INNER) &&
 							 (*data)[LTG_BH_TYPE] != type))
