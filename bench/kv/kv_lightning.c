@@ -36,8 +36,8 @@ lightning_open(const KvOptions *opt)
 	o.create = true;
 	o.sync = LT_SYNC_OS;
 	o.memtable_bytes = (size_t) 64 << 20;
-	o.memtable_count = 3;
-	o.metadata_bytes = (size_t) 16 << 20;
+	o.memtable_count = 2;
+	o.metadata_bytes = (size_t) 8 << 20;
 	o.cache_bytes = opt->memory_bytes - o.memtable_bytes * o.memtable_count - o.metadata_bytes;
 	if (lt_open(opt->dir, &o, &db, msg, sizeof(msg)) != LT_OK)
 		kv_fatal("lightning: %s", msg);
