@@ -32,7 +32,33 @@ static object_access_hook_type prev_object_access = NULL;
 
 static bool in_analyze = false;
 
-/* ---- prefetching ---- */
+/* ---- bitmap scans ---- */
+
+static ExecProcNodeMtd exec_bitmap_scan = NULL;
+
+/*
+ * An index may lack what was given up (live.c, L5), and the bitmap be empty: then
+ * nothing asks the table.  The end is fenced, not the beginning, since BRIN
+ * summarizes while scans are open.
+ */
+static TupleTableSlot *
+fenced_bitmap_scan(PlanState *ps)
+{
+	TupleTableSlot *slot = exec_bitmap_scan(ps);
+
+	if (TupIsNull(slot))
+		lightning_fence_index();
+	return slot;
+}
+
+static void
+fence_bitmap_scan(PlanState *ps)
+{
+	if (exec_bitmap_scan == NULL)
+		exec_bitmap_scan = ps->ExecProcNodeReal;
+	if (ps->ExecProcNodeReal == exec_bitmap_scan)
+		ExecSetExecProcNode(ps, fenced_bitmap_scan);
+}
 
 /*
  * A lightning table's block numbers are row ids; its main fork is empty.
@@ -40,7 +66,7 @@ static bool in_analyze = false;
  * segment ("could not open file").
  */
 static bool
-forbid_bitmap_prefetch(PlanState *ps, void *context)
+prepare_bitmap_scans(PlanState *ps, void *context)
 {
 	if (ps == NULL)
 		return false;
@@ -50,9 +76,12 @@ forbid_bitmap_prefetch(PlanState *ps, void *context)
 
 		if (scan->ss.ss_currentRelation != NULL &&
 			scan->ss.ss_currentRelation->rd_tableam == lightning_routine())
+		{
 			scan->prefetch_maximum = 0;
+			fence_bitmap_scan(ps);
+		}
 	}
-	return planstate_tree_walker(ps, forbid_bitmap_prefetch, context);
+	return planstate_tree_walker(ps, prepare_bitmap_scans, context);
 }
 
 static void
@@ -63,7 +92,7 @@ lightning_executor_start(QueryDesc *desc, int eflags)
 	else
 		standard_ExecutorStart(desc, eflags);
 	if (desc->planstate != NULL)
-		(void) forbid_bitmap_prefetch(desc->planstate, NULL);
+		(void) prepare_bitmap_scans(desc->planstate, NULL);
 }
 
 /*

@@ -262,6 +262,8 @@ extern void lightning_note_dirty_read(void);
 /* After every read of rows: ERRCODE_SNAPSHOT_TOO_OLD if what this transaction may
  * need has been given up.  What was read before is right. */
 extern void lightning_fence(void);
+/* The same for what an index says, which may lack what was given up. */
+extern void lightning_fence_index(void);
 
 /* ---- row.c: row <-> payload ---- */
 typedef struct LightningRowBuf

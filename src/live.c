@@ -19,11 +19,14 @@
  *	 L4. A holder's entries count while process and local transaction id are those
  *		 that made them; so what is left over by a transaction that has ended
  *		 can keep something in vain, but vouches for nobody.
- *	 L5. Who has had the same xmin for longer than lightning.max_snapshot_age
- *		 allows is given up: collecting leaves out what he needs.  Before anything is
- *		 dropped for that, `cut` is raised to the new floor.  Whoever reads looks
- *		 at cut afterwards (lightning_fence), and fails if his xmin is below it,
- *		 unless he has entered a snapshot and has not been given up since.
+ *	 L5. Who has had the same xmin in one transaction for longer than
+ *		 lightning.max_snapshot_age allows is given up: collecting leaves out what he
+ *		 needs.  Before anything is dropped for that, `cut` is raised to the new
+ *		 floor.  Whoever reads looks at cut afterwards (lightning_fence), and fails
+ *		 if his xmin is below it, unless he has entered a snapshot and has not been
+ *		 given up since.  So does who looks for rows in an index, before he does (at
+ *		 the end, where there is a bitmap): one that was built from what is left may
+ *		 lead him to no row at all.
  *
  * Locks: LightningSnapshot, then ProcArrayLock.  Callers may hold an index page.
  * Nothing of the engine is held by those who enter.
@@ -71,8 +74,9 @@ typedef struct LightningHolder
 	/* his lightning.max_snapshot_age, if limit_pid is right */
 	volatile int limit_pid;
 	volatile int limit;
-	/* since when he has had his xmin, as far as we have looked */
+	/* since when he has had his xmin in this transaction, as far as we have looked */
 	int			seen_pid;
+	LocalTransactionId seen_lxid;
 	TransactionId seen_xmin;
 	TimestampTz seen_at;
 	TransactionId given_up;		/* the xmin with which he was, or invalid */
@@ -84,6 +88,7 @@ typedef struct LightningLive
 	LWLockPadded lock;			/* shared to enter, exclusive to collect */
 	LtgXid		floor;
 	pg_atomic_uint64 cut;		/* L5; 0: nobody was ever given up */
+	volatile int limit;			/* the server's lightning.max_snapshot_age */
 	uint32		n_kept;
 	LightningView kept[KEPT_MAX];
 	uint32		n_holders;
@@ -137,6 +142,7 @@ lightning_live_shmem_init(void)
 	LWLockInitialize(&live->lock.lock, tranche);
 	live->n_holders = holders();
 	pg_atomic_init_u64(&live->cut, 0);
+	live->limit = lightning_max_snapshot_age;
 }
 
 /* ---- views ---- */
@@ -246,13 +252,14 @@ enter(const LightningView *view, bool fits)
 	intact = is_intact(view, fits);
 	if (standing == STANDING_KNOWN && holder->expelled)
 		become_unknown(holder);
-	if (intact && standing == STANDING_NONE)
+	if (intact && !entered)
 	{
 		holder->n = 0;
 		holder->expelled = false;
 		holder->pid = MyProcPid;
 		holder->lxid = MyProc->lxid;
-		standing = fits ? STANDING_KNOWN : STANDING_UNKNOWN;
+		if (standing == STANDING_NONE)
+			standing = fits ? STANDING_KNOWN : STANDING_UNKNOWN;
 		entered = true;
 	}
 	if (standing != STANDING_KNOWN || !intact)
@@ -292,12 +299,32 @@ note(Snapshot snap)
 		remember_passed(&view);
 }
 
+/*
+ * Serializable transactions must find every writer whose version they don't
+ * see, not only the last one.  In recovery nothing is dropped but by horizon.
+ */
+static bool
+enters(void)
+{
+	return XactIsoLevel == XACT_REPEATABLE_READ && !RecoveryInProgress() &&
+		LocalTransactionIdIsValid(MyProc->lxid) && !HistoricSnapshotActive();
+}
+
+/* Who is known is so with the snapshot that lasts to the transaction's end. */
+static void
+enter_transaction(void)
+{
+	if (standing == STANDING_NONE && enters())
+		note(GetTransactionSnapshot());
+}
+
 /* ---- giving up ---- */
 
 static bool
 is_given_up(const volatile PGPROC *proc, const LightningHolder *holder, TransactionId xmin)
 {
-	return TransactionIdIsValid(xmin) && holder->given_up == xmin && holder->seen_pid == proc->pid;
+	return TransactionIdIsValid(xmin) && holder->given_up == xmin &&
+		holder->seen_pid == proc->pid && holder->seen_lxid == proc->lxid;
 }
 
 /* L5.  VACUUM needs no old versions, and keeps none. */
@@ -328,6 +355,19 @@ lightning_fence(void)
 		look_behind_cut(cut);
 }
 
+/*
+ * Who has not read yet may have imported a snapshot that lies behind the cut and is
+ * intact.  That shows when it is entered.
+ */
+void
+lightning_fence_index(void)
+{
+	if (likely(pg_atomic_read_u64(&live->cut) == 0))
+		return;
+	enter_transaction();
+	lightning_fence();
+}
+
 /* The setting has changed, for this process alone perhaps. */
 void
 lightning_assign_max_snapshot_age(int newval, void *extra)
@@ -342,13 +382,16 @@ lightning_assign_max_snapshot_age(int newval, void *extra)
 	holder->limit_pid = MyProcPid;
 }
 
-/* Milliseconds; 0: none.  ANALYZE by autovacuum would begin anew for ever. */
+/*
+ * Milliseconds; 0: none.  ANALYZE by autovacuum would begin anew for ever.  Who
+ * collects may have a setting of his own, which is not for others.
+ */
 static int
 limit_of(const volatile PGPROC *proc, const LightningHolder *holder)
 {
 	if ((proc->statusFlags & PROC_IS_AUTOVACUUM) != 0)
 		return 0;
-	return holder->limit_pid == proc->pid ? holder->limit : lightning_max_snapshot_age;
+	return holder->limit_pid == proc->pid ? holder->limit : live->limit;
 }
 
 static bool
@@ -361,12 +404,14 @@ vouches(const LightningHolder *holder, const PGPROC *proc)
 static bool
 look_at_age(const volatile PGPROC *proc, LightningHolder *holder, TimestampTz now)
 {
+	LocalTransactionId lxid = proc->lxid;
 	TransactionId xmin = proc->xmin;
 	int			limit = limit_of(proc, holder);
 
-	if (holder->seen_pid != proc->pid || holder->seen_xmin != xmin)
+	if (holder->seen_pid != proc->pid || holder->seen_lxid != lxid || holder->seen_xmin != xmin)
 	{
 		holder->seen_pid = proc->pid;
+		holder->seen_lxid = lxid;
 		holder->seen_xmin = xmin;
 		holder->seen_at = now;
 	}
@@ -398,10 +443,14 @@ look_at_ages(void)
 	return any;
 }
 
+/* For a process whose settings are the server's. */
 void
 lightning_watch_snapshots(void)
 {
-	if (live == NULL || RecoveryInProgress())
+	if (live == NULL)
+		return;
+	live->limit = lightning_max_snapshot_age;
+	if (RecoveryInProgress())
 		return;
 	LWLockAcquire(&live->lock.lock, LW_EXCLUSIVE);
 	(void) look_at_ages();
@@ -413,17 +462,9 @@ lightning_watch_snapshots(void)
 void
 lightning_note_snapshot(Snapshot snap)
 {
-	/*
-	 * Serializable transactions must find every writer whose version they don't
-	 * see, not only the last one.  In recovery nothing is dropped but by horizon.
-	 */
-	if (XactIsoLevel != XACT_REPEATABLE_READ || RecoveryInProgress() ||
-		!LocalTransactionIdIsValid(MyProc->lxid) || HistoricSnapshotActive())
+	if (!enters())
 		return;
-
-	/* who is known is so with the snapshot that lasts to the transaction's end */
-	if (standing == STANDING_NONE)
-		note(GetTransactionSnapshot());
+	enter_transaction();
 	note(snap);
 }
 
@@ -432,6 +473,8 @@ lightning_note_dirty_read(void)
 {
 	if (likely(standing == STANDING_UNKNOWN || XactIsoLevel != XACT_REPEATABLE_READ))
 		return;
+	if (pg_atomic_read_u64(&live->cut) != 0)
+		enter_transaction();	/* see lightning_fence_index */
 	LWLockAcquire(&live->lock.lock, LW_SHARED);
 	become_unknown(&live->holder[MyProc->pgprocno]);
 	LWLockRelease(&live->lock.lock);

@@ -115,6 +115,7 @@ lightning_index_fetch_begin(Relation rel)
 {
 	LightningFetchData *fetch = palloc0(sizeof(LightningFetchData));
 
+	lightning_fence_index();
 	fetch->base.rel = rel;
 	lightning_versions_init(&fetch->kv);
 	return &fetch->base;
