@@ -161,6 +161,11 @@ extern uint64_t ltg_store_take_rowids(LtgStore *store, uint32_t n);
 extern bool ltg_store_return_rowids(LtgStore *store, uint64_t first, uint32_t n);
 /* Replay: rowid was used. */
 extern void ltg_store_note_rowid(LtgStore *store, uint64_t rowid);
+/*
+ * Replay: the files already have what this record, which is above D, did to the
+ * key; it must not be done again.  (S6 of tree/shared.h)
+ */
+extern bool ltg_is_merged(const LtgStore *store, const uint8_t *key, uint32_t key_len, LtgSeq lsn);
 extern uint64_t ltg_store_next_rowid(const LtgStore *store);
 
 /* Pin for DDL: hold over {log + store_create/drop}. */

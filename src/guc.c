@@ -121,7 +121,7 @@ define_file_gucs(void)
 							"Percent by which new row versions may enlarge a table before they are merged with it.",
 							"Zero means that they are merged when it is cheap.",
 							&lightning_space_limit,
-							lightning_default_int("space_limit", 25, 0), 0, 1000,
+							lightning_default_int("space_limit", 10, 0), 0, 1000,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.compaction_workers",

@@ -155,11 +155,19 @@ find_store(LtgSession *s, const Reading *r)
 	return NULL;
 }
 
+/* The files may have some of the rows of a record, though not all of it. */
 static void
 apply(LtgSession *s, LtgWrite *w, uint32 n, LtgSeq seq)
 {
 	LtgStatus	st;
+	uint32		left = 0;
 
+	for (uint32 i = 0; i < n; i++)
+		if (!ltg_is_merged(w[i].store, w[i].key, w[i].key_len, seq))
+			w[left++] = w[i];
+	if (left == 0)
+		return;
+	n = left;
 	while ((st = ltg_reserve(s, w, n)) == LTG_BUSY)
 		lightning_recovery_make_room(s);
 	lightning_report(s, st, NULL);
@@ -460,6 +468,9 @@ redo_update(LtgSession *s, Reading *r, LtgXid xid)
 	w.v.tag = new_tag;
 	if (r->flags & LIGHTNING_XLF_KEY_CHANGED)
 		w.v.flags = LIGHTNING_VF_KEY_CHANGED;
+	/* its base may have gone since */
+	if (ltg_is_merged(store, key, LIGHTNING_KEY_LEN, r->lsn))
+		return;
 	if (read_image(s, r, store, rowid, base_tag, &w.v))
 		apply(s, &w, 1, r->lsn);
 	else
@@ -487,6 +498,12 @@ redo_move(LtgSession *s, Reading *r, LtgXid xid)
 	if (r->flags & LIGHTNING_XLF_KEY_CHANGED)
 		w[0].v.flags = LIGHTNING_VF_KEY_CHANGED;
 	start_write(&w[1], store, keys[1], new_rowid, xid, LTG_PUT);
+	/* where only the old place is merged, the base has been kept (keep_bases) */
+	if (ltg_is_merged(store, keys[1], LIGHTNING_KEY_LEN, r->lsn))
+	{
+		apply(s, w, 1, r->lsn);
+		return;
+	}
 	if (read_image(s, r, store, rowid, base_tag, &w[1].v))
 		apply(s, w, 2, r->lsn);
 	else

@@ -309,6 +309,8 @@ redo_write(Recovery *r, LtgReader *in, LtgSeq lsn)
 		/* of an earlier tree with the same number, or of a dropped one */
 		if (r->store == NULL || lsn <= r->store_stamp)
 			continue;
+		if (ltg_is_merged(r->store, w->key, w->key_len, lsn))
+			continue;
 		w->store = r->store;
 		used++;
 	}

@@ -541,8 +541,11 @@ tiers_meanwhile(void **state)
 	in_the_middle = many_flushes;
 	do
 	{
+		/* to level 0, not straight down */
+		rig.s->shared->config.space_limit = 0;
 		update_rows(&rnd);
 		put_many(t, 1, 1, 0, 16);
+		rig.s->shared->config.space_limit = 20;
 		lrig_ok(&rig, ltg_compact(rig.s, &r));
 	} while (!r.compacted);
 	assert_null(in_the_middle);

@@ -207,7 +207,7 @@ small_appends(void **state)
 		lrig_compact_all(&rig);
 	}
 	info = info_of(t);
-	assert_true(info.runs <= 16);
+	assert_true(info.runs <= 60);
 	assert_int_equal(count_rows(t), 1000);
 	remove_obsolete();
 	assert_true(data_files() <= info.runs);
@@ -254,6 +254,7 @@ fences(void **state)
 static void
 graves(void **state)
 {
+	LtgConfig	c;
 	LtgCompactResult r;
 
 	(void) state;
@@ -263,7 +264,9 @@ graves(void **state)
 		LtgXid		x;
 		uint8_t		key[5];
 
-		lrig_open(&rig, NULL);
+		lrig_config(&c);
+		c.file_target_bytes = 1024 * 1024;	/* one run */
+		lrig_open(&rig, &c);
 		t = lrig_store(&rig, 1, keep ? LTG_STORE_KEEP_GRAVES : 0);
 		load(t, 1, 1000, 50);
 		lrig_flush_all(&rig);

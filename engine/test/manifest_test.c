@@ -42,6 +42,14 @@ sample(LtgSession *s, uint64_t number)
 			assert_int_equal(ltg_manifest_add_run(s, &m, &r), LTG_OK);
 		}
 	}
+	for (uint32_t i = 0; i < 2; i++)
+	{
+		LtgManifestMerged g = {.store_id = i + 2, .merged = {.upto = 0x30000000 + i, .all = i == 1}};
+
+		if (i == 0)
+			ltg_bound_set(&g.merged.below, (const uint8_t *) "row\0", 4);
+		assert_int_equal(ltg_manifest_add_merged(s, &m, &g), LTG_OK);
+	}
 	for (uint32_t i = 0; i < 3; i++)
 	{
 		LtgManifestDrop d = {core_key(200 + i), i, 0x20000000 + i};
@@ -76,6 +84,7 @@ assert_same(const LtgManifest *a, const LtgManifest *b)
 		assert_int_equal(x->options, y->options);
 	}
 	assert_memory_equal(a->drops, b->drops, a->h.n_drops * sizeof(*a->drops));
+	assert_memory_equal(a->merged, b->merged, a->h.n_merged * sizeof(*a->merged));
 	for (uint32_t i = 0; i < a->h.n_runs; i++)
 		assert_memory_equal(&a->runs[i], &b->runs[i], sizeof(LtgRunRef));
 }
@@ -141,9 +150,12 @@ test_version_1(void **state)
 		p += n - 3;
 		from += n + 1;
 	}
+	/* without the parts of generations, which are the last there is */
+	len -= m.h.n_merged * (8 + 8 + 2 + LTG_BOUND_BYTES);
 	memcpy(p, from, (size_t) (buf + len - 4 - from));
 	p += buf + len - 4 - from;
 	ltg_store32(old + 8, 1);
+	ltg_store32(old + 80, 0);
 	ltg_store64(old + 16, (uint64_t) (p - old) + 4);
 	ltg_store32(old + LTG_MANIFEST_HEADER - 4, ltg_crc32c(0, old, LTG_MANIFEST_HEADER - 4));
 	ltg_store32(p, ltg_crc32c(0, old, (size_t) (p - old)));
@@ -155,6 +167,7 @@ test_version_1(void **state)
 	for (uint32_t i = 0; i < m.h.n_runs; i++)
 		m.runs[i].cut = false;
 	m.h.version = 1;
+	m.h.n_merged = 0;
 	m.h.bytes = (uint64_t) (p - old) + 4;
 	assert_same(&m, &back);
 	ltg_manifest_free(rig.s, &back);
@@ -310,7 +323,7 @@ test_read_failures(void **state)
 	CoreRig		rig;
 	LtgManifest m,
 				back = {0};
-	LtgManifestHeader h;
+	LtgManifestHeader h = {0};
 
 	(void) state;
 	core_open(&rig);

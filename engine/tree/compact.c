@@ -37,6 +37,8 @@ typedef struct Compaction
 	uint32_t	n_added, cap_added;
 	uint32_t	n_published;	/* of them: C7 */
 	bool		piece_ends;		/* at `pos`: an output has just been finished */
+	uint32_t	edge;			/* first input of the output level that `in` has
+								 * and that has not ended, or n_in */
 	uint64_t	file_bytes;		/* size of outputs */
 	uint32_t	fence;			/* first run of the output level that is no
 								 * input and not below the last key */
@@ -45,9 +47,11 @@ typedef struct Compaction
 	LtgSeq		grave_seq;		/* of all inputs' versions the newest */
 	uint64_t	slice_bytes;
 	uint64_t	counted;		/* bytes read and written so far, for the limit */
-	uint8_t    *pos;			/* LTG_KEY_MAX: last key merged */
+	uint64_t	part_versions, part_bytes;	/* of the generation, so far */
+	uint8_t    *pos;			/* LTG_KEY_MAX: go on there ... */
 	uint32_t	pos_len;
 	bool		has_pos;
+	bool		after;			/* ... or behind it: that key has been merged */
 	LtgCompactResult *r;
 } Compaction;
 
@@ -162,26 +166,75 @@ level_grave(const Compaction *c, LtgVersion *v, uint32_t kept)
 		last->seq = v[kept - 2].seq - 1;
 }
 
+/*
+ * A row of the generation has moved: replay of the move, should the row's new
+ * place not be merged by then, finds the old version here (C8).  Nothing but what
+ * was aborted goes, and nothing is settled that hides something.  Returns how many
+ * versions stay.
+ */
+static uint32_t
+keep_bases(LtgVersion *v, uint32_t n)
+{
+	uint32_t	kept = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+	{
+		if (v[i].state == LTG_ABORTED)
+			continue;
+		if (v[i].state == LTG_SETTLED && v[i].xid != 0)
+			v[i].state = LTG_COMMITTED;
+		v[kept++] = v[i];
+		if (v[i].state == LTG_SETTLED)
+			break;
+	}
+	return kept;
+}
+
+/* *moved: a version from the generation says where its row has gone. */
+static LtgStatus
+collect_versions(Compaction *c, uint32_t key_len, uint64_t *bytes, bool *moved)
+{
+	LtgVersionBuf *vb = &c->versions;
+
+	vb->n = 0;
+	*moved = false;
+	for (;;)
+	{
+		LtgVersion *v;
+		LtgStatus	st;
+
+		LTG_TRY(ltg_version_buf_room(c->s, vb));
+		v = &vb->v[vb->n];
+		st = ltg_merge_version(&c->merge, v);
+		if (st == LTG_END)
+			break;
+		LTG_TRY(st);
+		vb->n++;
+		*bytes += v->payload_len;
+		if (ltg_merge_in_memory(&c->merge))
+		{
+			c->part_versions++;
+			c->part_bytes += key_len + v->payload_len;
+			*moved |= v->kind == LTG_DELETE && v->aux != 0;
+		}
+	}
+	*bytes += key_len;
+	c->r->versions_in += vb->n;
+	return LTG_OK;
+}
+
 static LtgStatus
 merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 {
 	LtgVersionBuf *vb = &c->versions;
-	LtgGcOutcome gc;
-	LtgStatus	st;
+	LtgGcOutcome gc = {0};
+	bool		moved;
 
-	vb->n = 0;
-	for (;;)
-	{
-		LTG_TRY(ltg_version_buf_room(c->s, vb));
-		st = ltg_merge_version(&c->merge, &vb->v[vb->n]);
-		if (st == LTG_END)
-			break;
-		LTG_TRY(st);
-		*bytes += vb->v[vb->n++].payload_len;
-	}
-	*bytes += key_len;
-	c->r->versions_in += vb->n;
-	LTG_TRY(ltg_gc_key(&c->rules, vb->v, vb->n, &gc));
+	LTG_TRY(collect_versions(c, key_len, bytes, &moved));
+	if (moved)
+		gc.kept = keep_bases(vb->v, vb->n);
+	else
+		LTG_TRY(ltg_gc_key(&c->rules, vb->v, vb->n, &gc));
 	if (gc.asks_bottom)
 	{
 		bool		absent;
@@ -192,7 +245,7 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 	}
 	if (gc.kept == 0)
 		return LTG_OK;
-	if (c->rules.keep_graves)
+	if (c->rules.keep_graves && !moved)
 		level_grave(c, vb->v, gc.kept);
 	LTG_TRY(pass_fences(c, key, key_len));
 	for (uint32_t i = 0; i < gc.kept; i++)
@@ -210,8 +263,11 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 static LtgStatus
 add_inputs(Compaction *c)
 {
+	const LtgFlushPart *part = &c->plan->part;
 	uint32_t	from = 0;
 
+	if (part->gen != NULL)
+		LTG_TRY(ltg_merge_add_gen(&c->merge, part->gen, part->list, NULL));
 	while (from < c->n_in)
 	{
 		uint32_t	end = from + 1;
@@ -222,6 +278,44 @@ add_inputs(Compaction *c)
 		from = end;
 	}
 	return LTG_OK;
+}
+
+static void
+find_edge(Compaction *c)
+{
+	c->edge = 0;
+	while (c->edge < c->n_in && c->in[c->edge].level < c->plan->out_level)
+		c->edge++;
+}
+
+/*
+ * Pieces had better end where a file of the output level does: publishing one
+ * then frees the other.  *ends: an output was finished in front of this key.
+ */
+static LtgStatus
+pass_edges(Compaction *c, const uint8_t *key, uint32_t key_len, bool *ends)
+{
+	bool		passed = false;
+
+	*ends = false;
+	while (c->edge < c->n_in && ltg_key_above(&c->in[c->edge].max_key, key, key_len))
+	{
+		c->edge++;
+		passed = true;
+	}
+	if (!passed || c->plan->out_level == 0 || ltg_writeout_bytes(&c->out) < c->file_bytes / 2)
+		return LTG_OK;
+	*ends = true;
+	return end_output(c);
+}
+
+static void
+set_position(Compaction *c, const uint8_t *key, uint32_t key_len, bool after)
+{
+	memcpy(c->pos, key, key_len);
+	c->pos_len = key_len;
+	c->has_pos = true;
+	c->after = after;
 }
 
 /* One slice, inside an epoch.  LTG_END: all is merged. */
@@ -236,19 +330,23 @@ merge_slice(Compaction *c)
 		return LTG_NOT_FOUND;
 	ltg_merge_init(m, c->s, LTG_CACHE_PEEK, false);
 	LTG_TRY(add_inputs(c));
-	st = ltg_merge_seek(m, c->has_pos ? c->pos : NULL, c->pos_len, true);
+	st = ltg_merge_seek(m, c->has_pos ? c->pos : NULL, c->pos_len, c->after);
 	for (uint32_t keys = 1; st == LTG_OK; keys++)
 	{
 		const uint8_t *key;
 		uint32_t	key_len;
 
 		ltg_merge_key(m, &key, &key_len);
+		LTG_TRY(pass_edges(c, key, key_len, &c->piece_ends));
+		if (c->piece_ends)
+		{
+			set_position(c, key, key_len, false);
+			return LTG_OK;
+		}
 		LTG_TRY(merge_key(c, key, key_len, &bytes));
 		if (bytes >= c->slice_bytes || keys >= SLICE_KEYS || c->piece_ends)
 		{
-			memcpy(c->pos, key, key_len);
-			c->pos_len = key_len;
-			c->has_pos = true;
+			set_position(c, key, key_len, true);
 			return LTG_OK;
 		}
 		st = ltg_merge_next(m);
@@ -259,6 +357,8 @@ merge_slice(Compaction *c)
 static LtgWorkClass
 work_class(const LtgCompactPlan *plan)
 {
+	if (plan->part.gen != NULL)
+		return LTG_WORK_FLUSH;
 	return plan->set->run[plan->in[0]].level == 0 ? LTG_WORK_LEVEL0 : LTG_WORK_REST;
 }
 
@@ -307,6 +407,8 @@ heed_limit(Compaction *c)
 	LtgStatus	st;
 
 	c->slice_bytes = ltg_pace_slice(c->s, SLICE_BYTES);
+	if (c->plan->part.gen != NULL)
+		return ltg_flush_is_pressed(c->s) ? LTG_BUSY : LTG_OK;
 	if (c->plan->reason == LTG_COMPACT_ALL || !ltg_pace_must_wait(c->s, class))
 		return LTG_OK;
 	atomic_store(&job->phase, LTG_COMPACT_WAITING);
@@ -317,13 +419,15 @@ heed_limit(Compaction *c)
 
 /*
  * Publish what is new: of the outputs, and of the inputs what they lose
- * (`remove`) or become (`cut`).
+ * (`remove`) or become (`cut`).  `below`: up to where the outputs go, NULL: to the end.
  */
 static LtgStatus
 publish(Compaction *c, const LtgRunRef *remove, uint32_t n_remove, const LtgRunRef *cut,
-		uint32_t n_cut)
+		uint32_t n_cut, const LtgBound *below)
 {
 	LtgSession *s = c->s;
+	LtgFlushPart *part = &c->plan->part;
+	LtgMerged	merged = {.upto = part->cut, .all = below == NULL};
 	uint32_t	n_new = c->n_added - c->n_published;
 	LtgRunRef  *add = s->port->alloc(s->port, (n_new + n_cut + 1) * sizeof(LtgRunRef));
 	LtgStoreEdit store = {
@@ -341,6 +445,15 @@ publish(Compaction *c, const LtgRunRef *remove, uint32_t n_remove, const LtgRunR
 
 	if (add == NULL)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for publishing %u runs", n_new + n_cut);
+	if (part->gen != NULL)
+	{
+		merged.generation = ltg_gen_number(part->gen);
+		if (below != NULL)
+			merged.below = *below;
+		store.merged = &merged;
+		if (edit.wal_needed < part->cut)
+			edit.wal_needed = part->cut;
+	}
 	if (n_new > 0)
 		memcpy(add, c->added + c->n_published, n_new * sizeof(LtgRunRef));
 	if (n_cut > 0)
@@ -352,6 +465,12 @@ publish(Compaction *c, const LtgRunRef *remove, uint32_t n_remove, const LtgRunR
 	LTG_TRY(st);
 	ltg_writeout_keep(&c->out);
 	c->n_published = c->n_added;
+	if (part->gen != NULL)
+	{
+		part->done = merged;
+		part->versions = c->part_versions;
+		part->row_bytes = c->part_bytes;
+	}
 	return LTG_OK;
 }
 
@@ -367,7 +486,7 @@ publish_piece(Compaction *c)
 	LtgStatus	st;
 
 	c->piece_ends = false;
-	if (!ltg_cut_behind(&at, c->pos, c->pos_len) || ltg_cut_frees(c->in, n, &at) == 0)
+	if (!ltg_cut_at(&at, c->pos, c->pos_len, c->after) || ltg_cut_frees(c->in, n, &at) == 0)
 		return LTG_OK;
 	/* first what remains, in a copy until it is true */
 	refs = port->alloc(port, 3 * n * sizeof(LtgRunRef));
@@ -375,11 +494,12 @@ publish_piece(Compaction *c)
 		return ltg_fail(c->s, LTG_NOMEM, "out of memory for a piece of %u runs", n);
 	memcpy(refs, c->in, n * sizeof(LtgRunRef));
 	ltg_cut_inputs(refs, &n, &at, refs + c->n_in, &n_remove, refs + 2 * c->n_in, &n_cut);
-	st = publish(c, refs + c->n_in, n_remove, refs + 2 * c->n_in, n_cut);
+	st = publish(c, refs + c->n_in, n_remove, refs + 2 * c->n_in, n_cut, &at);
 	if (st == LTG_OK)
 	{
 		memcpy(c->in, refs, n * sizeof(LtgRunRef));
 		c->n_in = n;
+		find_edge(c);
 	}
 	port->free(port, refs);
 	LTG_TRY(st);
@@ -434,6 +554,22 @@ stays(const LtgCompactPlan *plan, uint64_t bytes)
 	return bytes >= all - bytes;
 }
 
+/* Go on where an earlier attempt has stopped. */
+static LtgStatus
+start_behind(Compaction *c, const LtgFlushPart *part)
+{
+	const LtgBound *below = &part->done.below;
+
+	if (part->done.upto != part->cut)
+		return LTG_OK;
+	/* in every build: what lies before it would be lost with its run */
+	for (uint32_t i = 0; i < c->n_in; i++)
+		if (ltg_key_below(below, c->in[i].min_key.bytes, c->in[i].min_key.len))
+			return ltg_fail(c->s, LTG_INVALID, "a run to be merged begins before its merge");
+	set_position(c, below->bytes, below->len, false);
+	return LTG_OK;
+}
+
 static LtgStatus
 copy_inputs(Compaction *c)
 {
@@ -459,6 +595,13 @@ copy_inputs(Compaction *c)
 			c->oldest_age = c->in[i].age;	/* by falling age */
 	}
 	c->n_in = plan->n_in;
+	find_edge(c);
+	if (plan->part.gen != NULL)
+	{
+		keys += ltg_mem_list_nodes(plan->part.list);
+		c->entries_in += ltg_mem_list_nodes(plan->part.list);
+		LTG_TRY(start_behind(c, &plan->part));
+	}
 	c->file_bytes = ltg_out_file_bytes(&c->s->shared->config, plan->set);
 	files = plan->out_level == 0 ? 1 : bytes / (c->file_bytes + 1) + 1;
 	ltg_writeout_store(&c->out, &plan->key, plan->stamp, plan->store_id,
@@ -489,7 +632,7 @@ move_runs(Compaction *c)
 	for (uint32_t i = 0; i < n; i++)
 		c->added[i].level = c->plan->out_level;
 	c->n_added = c->cap_added = n;
-	return publish(c, c->in, n, NULL, 0);
+	return publish(c, c->in, n, NULL, 0, NULL);
 }
 
 /*
@@ -536,8 +679,8 @@ count_kind(LtgSession *s, const LtgCompactPlan *plan)
 		atomic_fetch_add_explicit(&c->compact_garbage, 1, memory_order_relaxed);
 }
 
-static LtgStatus
-compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
+LtgStatus
+ltg_compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 {
 	Compaction	c = {.s = s, .plan = plan, .r = r};
 	LtgPort    *port = s->port;
@@ -563,7 +706,7 @@ compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 	{
 		st = merge_all(&c);
 		if (st == LTG_OK)
-			st = publish(&c, c.in, c.n_in, NULL, 0);
+			st = publish(&c, c.in, c.n_in, NULL, 0, NULL);
 	}
 	if (st == LTG_OK)
 	{
@@ -588,6 +731,15 @@ compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 	return st;
 }
 
+void
+ltg_compact_failed(LtgSession *s, LtgStore *store, LtgStatus st)
+{
+	atomic_store(&store->compact_not_before, s->port->now_us(s->port) +
+				 (st == LTG_NOSPACE ? RETRY_FULL_US : RETRY_AFTER_US));
+	if (st == LTG_CORRUPT)
+		atomic_store(&store->damaged, true);
+}
+
 static LtgStatus
 compact(LtgSession *s, LtgStore *store, LtgCompactResult *r)
 {
@@ -598,7 +750,7 @@ compact(LtgSession *s, LtgStore *store, LtgCompactResult *r)
 	LTG_TRY(ltg_compact_pick(s, store, &plan));
 	if (plan.store == NULL)
 		return LTG_OK;
-	st = compact_plan(s, &plan, r);
+	st = ltg_compact_plan(s, &plan, r);
 	if (st != LTG_OK && store_is_gone(&plan))
 	{
 		/* dropped under our hands, perhaps with its files */
@@ -606,12 +758,7 @@ compact(LtgSession *s, LtgStore *store, LtgCompactResult *r)
 		st = LTG_OK;
 	}
 	else if (st != LTG_OK && st != LTG_INTERRUPTED)
-	{
-		atomic_store(&plan.store->compact_not_before, s->port->now_us(s->port) +
-					 (st == LTG_NOSPACE ? RETRY_FULL_US : RETRY_AFTER_US));
-		if (st == LTG_CORRUPT)
-			atomic_store(&plan.store->damaged, true);
-	}
+		ltg_compact_failed(s, plan.store, st);
 	else if (st == LTG_OK)
 		atomic_store(&plan.store->damaged, false);
 	ltg_compact_release(s, &plan);

@@ -2,7 +2,7 @@
  * compact.h
  *	  Compaction: which stores want it (compact_score.c), what exactly is merged
  *	  (compact_pick.c), who works on what (compact_jobs.c), and the merging
- *	  itself (compact.c).
+ *	  itself (compact.c).  A flush may be a merge, too (compact_flush.c).
  *
  * Shape of a store
  *	 Level 0 is a row of tiers: flushed runs, and runs that were merged from
@@ -36,6 +36,10 @@
  *		 to its largest.  After each piece the store has the outputs so far, and
  *		 of the inputs what lies behind them; so at any moment each version is
  *		 in exactly one of the two, or was dropped for good.
+ *	 C8. A merge that has a generation as its newest input publishes, with each
+ *		 piece, how far it has come (S6).  Until that generation is flushed, D is
+ *		 below records whose effect is in runs already: the store's other runs
+ *		 stay as they are, or replay could miss the version that a delta is based on.
  */
 #ifndef LTG_COMPACT_H
 #define LTG_COMPACT_H
@@ -52,8 +56,20 @@ typedef enum LtgCompactReason
 	LTG_COMPACT_GARBAGE,		/* level 0 supersedes much of what is below */
 	LTG_COMPACT_GRAVES,			/* a run of mostly tombstones */
 	LTG_COMPACT_RESOLVE,		/* writers that are settled by now */
+	LTG_COMPACT_FLUSH,			/* a generation, straight into the last level */
 	LTG_COMPACT_ALL				/* asked for: everything into the last level */
 } LtgCompactReason;
+
+/* FLUSH: the part of a store in the oldest frozen generation. */
+typedef struct LtgFlushPart
+{
+	LtgGeneration *gen;			/* NULL: none */
+	LtgMemList *list;
+	LtgSeq		cut;
+	LtgMerged	done;			/* by an earlier attempt */
+	LtgBound	min_key, max_key;
+	uint64_t	versions, row_bytes;	/* published: as LtgFlushResult has them */
+} LtgFlushPart;
 
 typedef struct LtgCompactPlan
 {
@@ -74,6 +90,7 @@ typedef struct LtgCompactPlan
 	uint32_t   *in;				/* indexes into set->run, ascending */
 	uint32_t	n_in;
 	uint64_t	superseded;		/* the store's counter when it was picked */
+	LtgFlushPart part;
 	LtgCompactJob *job;			/* the reservation; NULL: none */
 } LtgCompactPlan;
 
@@ -83,8 +100,33 @@ typedef struct LtgCompactPlan
  * given store is being compacted by someone else.
  */
 extern LtgStatus ltg_compact_pick(LtgSession *s, LtgStore *store, LtgCompactPlan *plan) LTG_MUST_CHECK;
+/*
+ * The same for a flush of plan->part: what of the store has to be merged with it.
+ * plan->store == NULL: it does not pay, or others work on it.
+ */
+extern LtgStatus ltg_compact_pick_flush(LtgSession *s, LtgStore *store, LtgCompactPlan *plan) LTG_MUST_CHECK;
 /* End the reservation and free the plan's memory. */
 extern void ltg_compact_release(LtgSession *s, LtgCompactPlan *plan);
+
+/* ---- compact.c ---- */
+
+extern LtgStatus ltg_compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r) LTG_MUST_CHECK;
+/* A merge has failed: when to try again. */
+extern void ltg_compact_failed(LtgSession *s, LtgStore *store, LtgStatus st);
+
+/* ---- compact_flush.c ---- */
+
+/*
+ * Merge the store's part of the oldest frozen generation into its last level, if
+ * that pays.  LTG_END: all of it is there.  LTG_OK: the rest, *done says which, is
+ * left to the caller.  Errors but LTG_INTERRUPTED are no reason not to go on so.
+ * REQUIRES LTG_LOCK_FLUSH.
+ */
+extern LtgStatus ltg_flush_down(LtgSession *s, LtgStore *store, uint64_t store_id,
+								LtgGeneration *gen, LtgSeq cut, LtgFlushResult *r,
+								LtgMerged *done) LTG_MUST_CHECK;
+/* C8: a part of a generation is in the store's runs, and D below it. */
+extern bool ltg_store_is_parted(LtgSession *s, const LtgStore *store);
 
 /* ---- compact_score.c ---- */
 
@@ -126,10 +168,14 @@ extern uint64_t ltg_level_bytes(const LtgRunSet *rs, uint32_t level);
  * so that merging it in pieces needs little room, within limits.
  */
 extern uint64_t ltg_out_file_bytes(const LtgConfig *c, const LtgRunSet *rs);
+/* Less than this is not worth a thought. */
+extern uint64_t ltg_tiny_bytes(const LtgConfig *c);
 
 /* ---- compact_cut.c ---- */
 
-extern bool ltg_cut_behind(LtgBound *b, const uint8_t *key, uint32_t key_len);
+/* At this key, or right behind it, as the bound of a cut; false: it can't be
+ * written exactly. */
+extern bool ltg_cut_at(LtgBound *b, const uint8_t *key, uint32_t key_len, bool behind);
 /* Bytes of runs of levels >= 1 that a cut there would free. */
 extern uint64_t ltg_cut_frees(const LtgRunRef *in, uint32_t n, const LtgBound *at);
 /*

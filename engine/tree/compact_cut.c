@@ -10,17 +10,13 @@
  */
 #include "tree/compact.h"
 
-/*
- * The least key behind `key`, as the bound of a cut; false: it can't be written
- * exactly.
- */
 bool
-ltg_cut_behind(LtgBound *b, const uint8_t *key, uint32_t key_len)
+ltg_cut_at(LtgBound *b, const uint8_t *key, uint32_t key_len, bool behind)
 {
-	if (key_len >= LTG_BOUND_BYTES)
+	if (key_len + behind > LTG_BOUND_BYTES)
 		return false;
 	ltg_bound_set(b, key, key_len);
-	b->len++;					/* a zero byte follows */
+	b->len += behind;			/* the least key behind: a zero byte follows */
 	return true;
 }
 

@@ -20,6 +20,7 @@ static const char *const reason_name[] = {
 	[LTG_COMPACT_GARBAGE] = "garbage",
 	[LTG_COMPACT_GRAVES] = "tombstones",
 	[LTG_COMPACT_RESOLVE] = "settling",
+	[LTG_COMPACT_FLUSH] = "flush",
 	[LTG_COMPACT_ALL] = "asked for"
 };
 
@@ -89,6 +90,15 @@ ltg_jobs_of(LtgShared *sh, uint64_t store_id)
 }
 
 static void
+widen(LtgCompactJob *j, const LtgBound *min_key, const LtgBound *max_key)
+{
+	if (bound_cmp(min_key, &j->min_key) < 0)
+		j->min_key = *min_key;
+	if (bound_cmp(max_key, &j->max_key) > 0)
+		j->max_key = *max_key;
+}
+
+static void
 describe(LtgCompactJob *j, const LtgCompactPlan *plan)
 {
 	j->key = plan->key;
@@ -99,14 +109,15 @@ describe(LtgCompactJob *j, const LtgCompactPlan *plan)
 	j->age_hi = 0;
 	j->n_in = plan->n_in;
 	j->bytes_total = 0;
+	j->min_key = plan->set->run[plan->in[0]].min_key;
+	j->max_key = plan->set->run[plan->in[0]].max_key;
+	if (plan->part.gen != NULL)
+		widen(j, &plan->part.min_key, &plan->part.max_key);
 	for (uint32_t i = 0; i < plan->n_in; i++)
 	{
 		const LtgRunRef *r = &plan->set->run[plan->in[i]];
 
-		if (i == 0 || bound_cmp(&r->min_key, &j->min_key) < 0)
-			j->min_key = r->min_key;
-		if (i == 0 || bound_cmp(&r->max_key, &j->max_key) > 0)
-			j->max_key = r->max_key;
+		widen(j, &r->min_key, &r->max_key);
 		if (r->level == 0)
 		{
 			j->age_lo = r->age < j->age_lo ? r->age : j->age_lo;

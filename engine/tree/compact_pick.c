@@ -11,6 +11,7 @@
 #include "storage/file.h"
 #include "tree/gc.h"
 
+#define ID_BYTES 8				/* about what these take in a file */
 #define PICK_TRIES 4			/* before it is left to the next round */
 #define ASKED_FOR_US 500000		/* others keep off for so long */
 
@@ -198,6 +199,53 @@ plan_all(LtgSession *s, const LtgStore *store, LtgCompactPlan *plan)
 	plan->move = clean && can_move(s, plan, s->shared->config.file_target_bytes);
 }
 
+static void
+widen(LtgRunRef *hull, const LtgRunRef *r)
+{
+	if (!ltg_bound_before(&hull->min_key, &r->min_key))
+		hull->min_key = r->min_key;
+	if (!ltg_bound_before(&r->max_key, &hull->max_key))
+		hull->max_key = r->max_key;
+}
+
+/*
+ * All of level 0, and below what lies between the keys that come along.  It pays
+ * where a merge would be due for the space that level 0 takes (takes_too_much) if
+ * the generation were flushed there: that is written once less.
+ */
+static void
+plan_flush(LtgSession *s, LtgCompactPlan *plan)
+{
+	const LtgConfig *c = &s->shared->config;
+	const LtgRunSet *rs = plan->set;
+	uint32_t	levels = ltg_runset_levels(rs);
+	LtgRunRef	hull = {.min_key = plan->part.min_key, .max_key = plan->part.max_key};
+	uint64_t	disk = 0, raw = 0, down = 0, below = 0;
+
+	plan->out_level = levels > 1 ? levels - 1 : 1;
+	plan->all_level0 = true;
+	for (uint32_t i = 0; i < rs->n; i++)
+	{
+		const LtgRunRef *r = &rs->run[i];
+
+		disk += r->disk_bytes;
+		raw += r->raw_bytes;
+		if (r->level > 0 && !ltg_runs_overlap(r, &hull))
+			continue;
+		take(plan, i);
+		widen(&hull, r);
+		if (r->level == 0)
+			down += r->disk_bytes;
+		else
+			below += r->disk_bytes;
+	}
+	/* new versions bring their writers' ids along, which do not compress */
+	down += (uint64_t) ((double) ltg_mem_list_bytes(plan->part.list) * (double) disk /
+						(double) (raw + 1)) + ltg_mem_list_nodes(plan->part.list) * ID_BYTES;
+	if (down <= below / 100 * c->space_limit || down <= ltg_tiny_bytes(c))
+		plan->n_in = 0;
+}
+
 /* Level 0, from its oldest run to the first that somebody works on. */
 static void
 take_level0(LtgSession *s, LtgCompactPlan *plan)
@@ -231,6 +279,9 @@ plan_candidate(LtgSession *s, const LtgCandidate *c, LtgCompactPlan *plan)
 		case LTG_COMPACT_ALL:
 			plan->all_level0 = true;
 			plan_all(s, c->store, plan);
+			return;
+		case LTG_COMPACT_FLUSH:
+			plan_flush(s, plan);
 			return;
 		case LTG_COMPACT_NONE:
 			return;
@@ -274,6 +325,8 @@ make_plan(LtgSession *s, const LtgCandidate *c, LtgCompactPlan *plan)
 		return LTG_OK;
 	if (c->set != NULL && c->set != rs)
 		return LTG_OK;			/* C6; the epoch keeps addresses unique */
+	if (c->reason != LTG_COMPACT_FLUSH && ltg_store_is_parted(s, store))
+		return LTG_OK;			/* C8 */
 	size = offsetof(LtgRunSet, run) + rs->n * sizeof(LtgRunRef);
 	plan->set = port->alloc(port, size);
 	plan->in = port->alloc(port, rs->n * sizeof(uint32_t));
@@ -319,7 +372,7 @@ pick_all(LtgSession *s, LtgStore *store, LtgCompactPlan *plan)
 	LtgCandidate c = {.store = store, .reason = LTG_COMPACT_ALL};
 	LtgStatus	st;
 
-	if (ltg_jobs_of(s->shared, ltg_store_id(store)) > 0)
+	if (ltg_jobs_of(s->shared, ltg_store_id(store)) > 0 || ltg_store_is_parted(s, store))
 	{
 		atomic_store(&store->asked_for, s->port->now_us(s->port) + ASKED_FOR_US);
 		return LTG_BUSY;
@@ -371,19 +424,46 @@ pick_any(LtgSession *s, LtgCompactPlan *plan)
 	return st;
 }
 
-LtgStatus
-ltg_compact_pick(LtgSession *s, LtgStore *store, LtgCompactPlan *plan)
+/* Before anything is picked by it, or asked of a transaction. */
+static void
+set_horizon(LtgSession *s, LtgCompactPlan *plan)
 {
-	LtgPort    *port = s->port;
 	LtgLive		live;
-	LtgStatus	st;
 
-	memset(plan, 0, sizeof(*plan));
-	plan->horizon = plan->floor = port->horizon(port);
+	plan->horizon = plan->floor = s->port->horizon(s->port);
 	ltg_live_sample(s, &live);
 	if (live.floor > plan->floor)
 		plan->floor = live.floor;
 	ltg_live_free(s, &live);
+}
+
+LtgStatus
+ltg_compact_pick_flush(LtgSession *s, LtgStore *store, LtgCompactPlan *plan)
+{
+	LtgCandidate c = {.store = store, .reason = LTG_COMPACT_FLUSH};
+	LtgPort    *port = s->port;
+	LtgStatus	st;
+
+	LTG_ASSERT(plan->part.gen != NULL && plan->store == NULL);
+	set_horizon(s, plan);
+	port->lock(port, LTG_LOCK_COMPACT, LTG_EXCLUSIVE);
+	ltg_epoch_enter(s);
+	st = make_plan(s, &c, plan);
+	ltg_epoch_leave(s);
+	port->unlock(port, LTG_LOCK_COMPACT);
+	if (st != LTG_OK || plan->store == NULL)
+		ltg_compact_release(s, plan);
+	return st;
+}
+
+LtgStatus
+ltg_compact_pick(LtgSession *s, LtgStore *store, LtgCompactPlan *plan)
+{
+	LtgPort    *port = s->port;
+	LtgStatus	st;
+
+	memset(plan, 0, sizeof(*plan));
+	set_horizon(s, plan);
 	port->lock(port, LTG_LOCK_COMPACT, LTG_EXCLUSIVE);
 	ltg_epoch_enter(s);
 	st = store != NULL ? pick_all(s, store, plan) : pick_any(s, plan);

@@ -25,7 +25,8 @@
 
 #define DUE 1000
 #define QUIET_SCORE 500			/* below DUE: when nothing else is to be done */
-#define FILES_OF_A_STORE 16		/* at least, unless they would be very small */
+#define FILES_OF_A_STORE 40		/* at least, unless they would be very small */
+#define SMALL_FILE 64			/* which is this part of a file's target */
 #define L1_FILES 4				/* target of level 1 in output files */
 #define L0_FILES 16				/* size of level 0, in output files, that is large */
 #define STRAGGLER_FLUSHES 64
@@ -59,8 +60,8 @@ ltg_out_file_bytes(const LtgConfig *c, const LtgRunSet *rs)
 	for (uint32_t i = 0; i < rs->n; i++)
 		bytes += rs->run[i].disk_bytes;
 	bytes /= FILES_OF_A_STORE;
-	if (bytes < most / FILES_OF_A_STORE)
-		bytes = most / FILES_OF_A_STORE;
+	if (bytes < most / SMALL_FILE)
+		bytes = most / SMALL_FILE;
 	return bytes < most ? bytes : most;
 }
 
@@ -224,12 +225,18 @@ find_tier(const LtgPicker *p, LtgStore *store, const LtgRunSet *rs, uint32_t *fi
 	return best > 0;
 }
 
+uint64_t
+ltg_tiny_bytes(const LtgConfig *c)
+{
+	uint64_t	share = c->file_target_bytes / TINY_SHARE;
+
+	return share < TINY_BYTES ? share : TINY_BYTES;
+}
+
 static uint64_t
 tiny_bytes(const LtgPicker *p)
 {
-	uint64_t	share = p->s->shared->config.file_target_bytes / TINY_SHARE;
-
-	return share < TINY_BYTES ? share : TINY_BYTES;
+	return ltg_tiny_bytes(&p->s->shared->config);
 }
 
 /* Versions in files that newer ones hide; by samples. */
@@ -411,7 +418,7 @@ score_store(void *arg, LtgStore *store)
 	bool		quiet;
 
 	if (rs == NULL || rs->n == 0 || p->now < atomic_load(&store->compact_not_before) ||
-		p->now < atomic_load(&store->asked_for))
+		p->now < atomic_load(&store->asked_for) || ltg_store_is_parted(p->s, store))
 		return true;
 	p->set = rs;
 	quiet = is_quiet(p, ltg_store_id(store));

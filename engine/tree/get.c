@@ -101,9 +101,12 @@ look_in_memory(Lookup *l, const LtgView *view, uint64_t store_id)
 	for (uint32_t i = 0; i < view->gens->n; i++)
 	{
 		LtgGeneration *g = view->gens->gen[i];
+		const LtgMerged *merged = ltg_view_merged(view, i);
 		LtgMemList *list;
 		LtgMemNode *node;
 
+		if (merged != NULL && ltg_merged_has(merged, l->key, l->key_len))
+			continue;
 		list = ltg_gen_list(g, store_id);
 		if (list == NULL)
 			continue;

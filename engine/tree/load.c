@@ -455,6 +455,7 @@ build_runs(Load *l, LtgStore *store, const LtgManifestStore *ms)
 		return ltg_fail(s, LTG_NOSHMEM, "out of shared metadata memory for %u runs", ms->n_runs);
 	rs->n = ms->n_runs;
 	memcpy(rs->run, &l->m.runs[ms->first_run], ms->n_runs * sizeof(LtgRunRef));
+	memset(&rs->merged, 0, sizeof(rs->merged));	/* that generation is no more */
 	ltg_run_set_arrange(rs);
 	for (uint32_t i = 0; i < rs->n; i++)
 	{
@@ -498,6 +499,13 @@ build_stores(Load *l)
 			LTG_TRY(build_runs(l, st, ms));
 		else if (ms->n_runs > 0)
 			ltg_meta_changed(s);
+	}
+	for (uint32_t i = 0; i < l->m.h.n_merged; i++)
+	{
+		LtgStore   *st = ltg_store_by_id(s, l->m.merged[i].store_id);
+
+		if (st != NULL)			/* L1 */
+			ltg_store_set_merged(st, &l->m.merged[i].merged);
 	}
 	for (uint32_t i = 0; i < l->m.h.n_drops; i++)
 		LTG_TRY(ltg_store_add_tombstone(s, &l->m.drops[i].key, l->m.drops[i].stamp,

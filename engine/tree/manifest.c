@@ -22,6 +22,7 @@
 #define STORE_SIZE 64
 #define STORE_SIZE_V1 56
 #define DROP_SIZE 32
+#define MERGED_SIZE (8 + 8 + 2 + LTG_BOUND_BYTES)
 
 /* ---- names ---- */
 
@@ -78,6 +79,8 @@ ltg_manifest_free(LtgSession *s, LtgManifest *m)
 		port->free(port, m->runs);
 	if (m->drops != NULL)
 		port->free(port, m->drops);
+	if (m->merged != NULL)
+		port->free(port, m->merged);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -137,6 +140,14 @@ ltg_manifest_add_drop(LtgSession *s, LtgManifest *m, const LtgManifestDrop *d)
 	return LTG_OK;
 }
 
+LtgStatus
+ltg_manifest_add_merged(LtgSession *s, LtgManifest *m, const LtgManifestMerged *g)
+{
+	LTG_TRY(grow(s, (void **) &m->merged, m->h.n_merged, &m->cap_merged, sizeof(*m->merged)));
+	m->merged[m->h.n_merged++] = *g;
+	return LTG_OK;
+}
+
 /* ---- encoding ---- */
 
 static uint8_t *
@@ -162,6 +173,20 @@ put_key(uint8_t *p, const LtgStoreKey *k)
 	return put32(p, (uint32_t) k->backend);
 }
 
+static uint8_t *
+put_merged(uint8_t *p, const LtgManifestMerged *g)
+{
+	const LtgBound *below = &g->merged.below;
+
+	p = put64(p, g->store_id);
+	p = put64(p, g->merged.upto);
+	*p++ = g->merged.all;
+	*p++ = below->len;
+	memset(p, 0, LTG_BOUND_BYTES);
+	memcpy(p, below->bytes, below->len);
+	return p + LTG_BOUND_BYTES;
+}
+
 static void
 put_header(uint8_t *p, const LtgManifestHeader *h)
 {
@@ -180,7 +205,8 @@ put_header(uint8_t *p, const LtgManifestHeader *h)
 	p = put32(p, h->n_files);
 	p = put32(p, h->n_stores);
 	p = put32(p, h->n_runs);
-	(void) put32(p, h->n_drops);
+	p = put32(p, h->n_drops);
+	(void) put32(p, h->n_merged);
 	ltg_store32(start + LTG_MANIFEST_HEADER - 4,
 				ltg_crc32c(0, start, LTG_MANIFEST_HEADER - 4));
 }
@@ -193,7 +219,7 @@ manifest_bytes(const LtgManifestHeader *h, uint32_t run_size)
 
 	return LTG_MANIFEST_HEADER + (uint64_t) h->n_files * FILE_SIZE +
 		(uint64_t) h->n_stores * store_size + (uint64_t) h->n_runs * run_size +
-		(uint64_t) h->n_drops * DROP_SIZE + 4;
+		(uint64_t) h->n_drops * DROP_SIZE + (uint64_t) h->n_merged * MERGED_SIZE + 4;
 }
 
 LtgStatus
@@ -239,6 +265,8 @@ ltg_manifest_encode(LtgSession *s, LtgManifest *m, uint8_t **buf, size_t *len)
 		p = put64(p, m->drops[i].stamp);
 		p = put64(p, m->drops[i].at);
 	}
+	for (uint32_t i = 0; i < m->h.n_merged; i++)
+		p = put_merged(p, &m->merged[i]);
 	m->h.bytes = (uint64_t) (p - start) + 4;
 	LTG_ASSERT(m->h.bytes <= most);
 	put_header(start, &m->h);
@@ -280,6 +308,7 @@ decode_header(LtgSession *s, const uint8_t *buf, uint64_t number, LtgManifestHea
 	h->n_stores = ltg_read_u32(&r);
 	h->n_runs = ltg_read_u32(&r);
 	h->n_drops = ltg_read_u32(&r);
+	h->n_merged = version >= 4 ? ltg_read_u32(&r) : 0;
 	if (header != LTG_MANIFEST_HEADER || h->number != number ||
 		h->bytes < manifest_bytes(h, 1))
 		return damaged(s, number, LTG_CORRUPT, "manifest header contradicts itself or its name");
@@ -293,6 +322,26 @@ get_key(LtgReader *r, LtgStoreKey *k)
 	k->database = ltg_read_u32(r);
 	k->relation = ltg_read_u32(r);
 	k->backend = (int32_t) ltg_read_u32(r);
+}
+
+static void
+get_merged(LtgReader *r, LtgManifestMerged *g)
+{
+	LtgMerged  *m = &g->merged;
+	const uint8_t *bytes;
+	uint8_t		all;
+
+	memset(g, 0, sizeof(*g));
+	g->store_id = ltg_read_u64(r);
+	m->upto = ltg_read_u64(r);
+	all = ltg_read_u8(r);
+	m->all = all == 1;
+	m->below.len = ltg_read_u8(r);
+	bytes = ltg_read_bytes(r, LTG_BOUND_BYTES);
+	if (all > 1 || m->below.len > LTG_BOUND_BYTES || bytes == NULL)
+		r->failed = true;
+	else
+		memcpy(m->below.bytes, bytes, m->below.len);
 }
 
 static int
@@ -393,6 +442,13 @@ decode_body(LtgSession *s, LtgReader *r, LtgManifest *m, const LtgManifestHeader
 		d.stamp = ltg_read_u64(r);
 		d.at = ltg_read_u64(r);
 		LTG_TRY(ltg_manifest_add_drop(s, m, &d));
+	}
+	for (uint32_t i = 0; i < h->n_merged && ltg_reader_ok(r); i++)
+	{
+		LtgManifestMerged g;
+
+		get_merged(r, &g);
+		LTG_TRY(ltg_manifest_add_merged(s, m, &g));
 	}
 	return LTG_OK;
 }

@@ -21,14 +21,16 @@
  *	 68		4	number of stores
  *	 72		4	number of runs
  *	 76		4	number of tombstones of dropped stores
- *	 80		12	zero
+ *	 80		4	number of stores that have a part of a generation
+ *	 84		8	zero
  *	 92		4	CRC-32C of the 92 bytes before
  *	 then	files (16 bytes each), stores (64; version 1: 56), runs (ltg_run_ref_encode,
  *			then 1 if the run is cut, else 0), tombstones (32); the runs of a store follow each other, in the order
- *			of the stores
+ *			of the stores; then those parts (40)
  *	 last	4	CRC-32C of everything before
  *
- * Version history: 1, first; 2, stores have options; 3, runs may be cut.
+ * Version history: 1, first; 2, stores have options; 3, runs may be cut; 4, stores
+ * may have a part of a generation.
  *
  * The first 16 bytes and the header's checksum stay where they are in all
  * versions, so that a newer version is told from a damaged file.
@@ -38,7 +40,7 @@
 
 #include "tree/shared.h"
 
-#define LTG_MANIFEST_VERSION 3
+#define LTG_MANIFEST_VERSION 4
 #define LTG_MANIFEST_HEADER 96
 
 typedef struct LtgManifestFile
@@ -66,6 +68,12 @@ typedef struct LtgManifestDrop
 	LtgSeq		stamp, at;
 } LtgManifestDrop;
 
+typedef struct LtgManifestMerged	/* generation is 0 in a decoded one */
+{
+	uint64_t	store_id;
+	LtgMerged	merged;
+} LtgManifestMerged;
+
 typedef struct LtgManifestHeader
 {
 	uint64_t	version;		/* it was written in */
@@ -75,7 +83,7 @@ typedef struct LtgManifestHeader
 	LtgFileId	next_file_id;
 	uint64_t	next_store_id;
 	LtgSeq		next_unlogged_seq;
-	uint32_t	n_files, n_stores, n_runs, n_drops;
+	uint32_t	n_files, n_stores, n_runs, n_drops, n_merged;
 } LtgManifestHeader;
 
 /* In private memory.  Zero-initialise; ltg_manifest_free in any state. */
@@ -86,7 +94,8 @@ typedef struct LtgManifest
 	LtgManifestStore *stores;
 	LtgRunRef  *runs;
 	LtgManifestDrop *drops;
-	uint32_t	cap_files, cap_stores, cap_runs, cap_drops;
+	LtgManifestMerged *merged;
+	uint32_t	cap_files, cap_stores, cap_runs, cap_drops, cap_merged;
 } LtgManifest;
 
 extern void ltg_manifest_free(LtgSession *s, LtgManifest *m);
@@ -100,6 +109,8 @@ extern LtgStatus ltg_manifest_add_run(LtgSession *s, LtgManifest *m,
 									  const LtgRunRef *ref) LTG_MUST_CHECK;
 extern LtgStatus ltg_manifest_add_drop(LtgSession *s, LtgManifest *m,
 									   const LtgManifestDrop *d) LTG_MUST_CHECK;
+extern LtgStatus ltg_manifest_add_merged(LtgSession *s, LtgManifest *m,
+										 const LtgManifestMerged *g) LTG_MUST_CHECK;
 
 /* *buf is from port->alloc. */
 extern LtgStatus ltg_manifest_encode(LtgSession *s, LtgManifest *m,

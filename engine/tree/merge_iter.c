@@ -73,13 +73,14 @@ add_source(LtgMerge *m, LtgMergeSource **src)
 }
 
 LtgStatus
-ltg_merge_add_gen(LtgMerge *m, LtgGeneration *g, LtgMemList *l)
+ltg_merge_add_gen(LtgMerge *m, LtgGeneration *g, LtgMemList *l, const LtgBound *from)
 {
 	LtgMergeSource *src;
 
 	LTG_TRY(add_source(m, &src));
 	src->gen = g;
 	src->list = l;
+	src->from = from;
 	return LTG_OK;
 }
 
@@ -121,10 +122,12 @@ ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgView *view,
 
 	for (uint32_t i = 0; i < view->gens->n; i++)
 	{
+		const LtgMerged *merged = ltg_view_merged(view, i);
 		LtgMemList *l = ltg_gen_list(view->gens->gen[i], store_id);
 
-		if (l != NULL)
-			LTG_TRY(ltg_merge_add_gen(m, view->gens->gen[i], l));
+		if (l != NULL && (merged == NULL || !merged->all))
+			LTG_TRY(ltg_merge_add_gen(m, view->gens->gen[i], l,
+									  merged == NULL ? NULL : &merged->below));
 	}
 	if (rs == NULL)
 		return LTG_OK;
@@ -205,6 +208,9 @@ source_load(LtgMergeSource *src, LtgStatus st)
 	if (src->gen != NULL)
 	{
 		ltg_mem_node_key(src->node, &src->key, &src->key_len);
+		/* backwards: the rest is left out */
+		if (src->from != NULL && ltg_key_below(src->from, src->key, src->key_len))
+			return LTG_END;
 		/* by the time its turn comes, the row will be there */
 		ltg_mem_prefetch_newest(src->gen, src->node);
 	}
@@ -281,6 +287,14 @@ source_seek(LtgMerge *m, LtgMergeSource *src, const uint8_t *key, uint32_t len, 
 
 	if (src->gen != NULL)
 	{
+		if (!m->backward && src->from != NULL &&
+			(key == NULL || ltg_key_below(src->from, key, len)))
+		{
+			/* what begins there is not the key */
+			key = src->from->bytes;
+			len = src->from->len;
+			after = false;
+		}
 		src->node = m->backward ? ltg_mem_seek_le(src->gen, src->list, key, len)
 			: ltg_mem_seek_ge(src->gen, src->list, key, len);
 		st = source_load(src, src->node == NULL ? LTG_END : LTG_OK);

@@ -20,6 +20,7 @@ typedef struct LtgMergeSource
 	LtgMemList *list;
 	LtgMemNode *node;
 	LtgMemVersion *mv;
+	const LtgBound *from;		/* keys below it are left out; NULL: none */
 	/* or runs that follow each other in key order */
 	const LtgRunRef *run;
 	uint32_t	n_runs;
@@ -49,7 +50,9 @@ typedef struct LtgMerge
 
 /* m is zeroed memory, or one that was cleared. */
 extern void ltg_merge_init(LtgMerge *m, LtgSession *s, LtgCacheUse use, bool backward);
-extern LtgStatus ltg_merge_add_gen(LtgMerge *m, LtgGeneration *g, LtgMemList *l) LTG_MUST_CHECK;
+/* `from`: without the keys below it; NULL: all. */
+extern LtgStatus ltg_merge_add_gen(LtgMerge *m, LtgGeneration *g, LtgMemList *l,
+								   const LtgBound *from) LTG_MUST_CHECK;
 /* n disjoint runs of one level >= 1 as a run set orders them, or a single one. */
 extern LtgStatus ltg_merge_add_level(LtgMerge *m, const LtgRunRef *runs, uint32_t n) LTG_MUST_CHECK;
 /* All sources of a store; of the runs only those that may hold keys in
@@ -58,6 +61,12 @@ extern LtgStatus ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgVie
 									const uint8_t *lo, uint32_t lo_len,
 									const uint8_t *hi, uint32_t hi_len) LTG_MUST_CHECK;
 extern void ltg_merge_clear(LtgMerge *m);
+/* The version just returned comes from a generation. */
+static inline bool
+ltg_merge_in_memory(const LtgMerge *m)
+{
+	return m->order[m->v_src]->gen != NULL;
+}
 extern void ltg_merge_free(LtgMerge *m);
 
 /*

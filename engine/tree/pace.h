@@ -31,6 +31,9 @@ extern bool ltg_pace_must_wait(LtgSession *s, LtgWorkClass class);
 /* Bytes after which the limit should be asked again. */
 extern uint64_t ltg_pace_slice(LtgSession *s, uint64_t most);
 
+/* A flush had better be short: arenas are scarce, or background work is limited. */
+extern bool ltg_flush_is_pressed(LtgSession *s);
+
 /* Events that the price of writing depends on. */
 /* A generation with `bytes` in it; seconds are of the host's clock. */
 extern void ltg_pace_frozen(LtgSession *s, uint64_t bytes);

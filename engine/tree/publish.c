@@ -124,6 +124,7 @@ build_run_set(LtgSession *s, Change *c)
 	if (e->n_add > 0)
 		memcpy(&rs->run[rs->n], e->add, e->n_add * sizeof(LtgRunRef));
 	rs->n = n;
+	rs->merged = e->merged != NULL ? *e->merged : c->store->merged;
 	ltg_run_set_arrange(rs);
 	/* in every build: a reader of runs that overlap would miss versions */
 	if (!ltg_run_set_valid(rs))
@@ -151,6 +152,15 @@ name_file(Publication *p, LtgFileId id)
 	return ltg_manifest_add_file(p->s, &p->m, id, f->bytes);
 }
 
+/* META: replay has to know, until D is there. */
+static LtgStatus
+copy_merged(Publication *p, uint64_t id, const LtgMerged *merged)
+{
+	LtgManifestMerged m = {id, *merged};
+
+	return merged->upto <= p->m.h.durable ? LTG_OK : ltg_manifest_add_merged(p->s, &p->m, &m);
+}
+
 /* META: one store's part of the manifest. */
 static bool
 copy_store(void *arg, LtgStore *store)
@@ -171,6 +181,9 @@ copy_store(void *arg, LtgStore *store)
 
 	LTG_ASSERT(c == NULL || c->store == store);
 	p->status = ltg_manifest_add_store(p->s, &p->m, &ms);
+	if (p->status == LTG_OK)
+		p->status = copy_merged(p, ms.id, c != NULL && c->edit->merged != NULL ?
+								c->edit->merged : &store->merged);
 	for (uint32_t i = 0; rs != NULL && p->status == LTG_OK && i < rs->n; i++)
 	{
 		p->status = name_file(p, rs->run[i].file);
@@ -267,6 +280,8 @@ swap_store(Publication *p, Change *c)
 	for (uint32_t i = 0; i < c->edit->n_add; i++)
 		ltg_file_ref(s, c->edit->add[i].file);
 	old = atomic_load_explicit(&c->store->runs, memory_order_relaxed);
+	if (c->edit->merged != NULL)
+		ltg_store_set_merged(c->store, c->edit->merged);
 	atomic_store_explicit(&c->store->runs, c->runs, memory_order_seq_cst);
 	/* the stamp of what becomes obsolete is taken after the store above */
 	for (uint32_t i = 0; i < c->edit->n_remove; i++)

@@ -17,6 +17,7 @@ typedef struct LtgStoreEdit
 	uint32_t	n_add;
 	const LtgRunRef *remove;	/* matched by (file, root_offset) */
 	uint32_t	n_remove;
+	const LtgMerged *merged;	/* S6; NULL: as it was */
 } LtgStoreEdit;
 
 typedef struct LtgNewFile

@@ -21,10 +21,15 @@ ltg_view_load(LtgSession *s, LtgStore *store, LtgView *view)
 	}
 	view->gens = gens;
 	view->first_run = 0;
+	view->merged = NULL;
 	if (view->runs != NULL && gens->n > 0)
 	{
 		const LtgRunSet *rs = view->runs;
 		uint32_t	l0 = rs->level_start[1];
+
+		if (rs->merged.generation != 0 &&
+			rs->merged.generation == ltg_gen_number(gens->gen[gens->n - 1]))
+			view->merged = &rs->merged;
 
 		if (l0 > 0)
 		{

@@ -12,7 +12,9 @@
  *	   age is the number of the generation it came from, so a reader leaves
  *	   out level-0 runs whose age is that of a generation in its list, or
  *	   above.  Compaction can publish a product of such a run only after the
- *	   list has changed, which V1 notices.  So no version is met twice.
+ *	   list has changed, which V1 notices.  So no version is met twice.  What
+ *	   a flush has merged straight into the levels (S6) is left out of the
+ *	   generation instead, as its run set says.
  * V3. Within a level >= 1 runs are disjoint and in key order as far as their
  *	   truncated bounds can tell.
  *
@@ -29,9 +31,18 @@ typedef struct LtgView
 	const LtgGenList *gens;
 	const LtgRunSet *runs;		/* NULL: none */
 	uint32_t	first_run;		/* runs before it are still in a generation */
+	const LtgMerged *merged;	/* of the oldest generation what the runs have;
+								 * NULL: nothing */
 } LtgView;
 
 extern void ltg_view_load(LtgSession *s, LtgStore *store, LtgView *view);
+
+/* What the runs have of the view's i-th generation; NULL: nothing. */
+static inline const LtgMerged *
+ltg_view_merged(const LtgView *view, uint32_t i)
+{
+	return LTG_LIKELY(view->merged == NULL) || i + 1 < view->gens->n ? NULL : view->merged;
+}
 
 /*
  * Stores that are read while they have many level-0 runs are merged sooner.  One

@@ -27,6 +27,12 @@
  *		 LTG_LOCK_META, after the manifest that describes it is durable.
  *		 Only the holder of LTG_LOCK_MANIFEST replaces one run set by
  *		 another; a drop or a reset (LTG_LOCK_META alone) takes it away.
+ *	 S6. A flush may merge a generation's part of a store straight into its
+ *		 levels, in pieces (compact_flush.c).  LtgMerged then says which keys of
+ *		 that generation the run set already has: readers leave them out of the
+ *		 generation, so that S2 holds; replay leaves out their records up to
+ *		 the generation's cut, although it is above D.  As long as it is, nobody
+ *		 else merges this store: replay may need what a merge would drop.
  *
  * Reclamation: what a reader may still see is stamped when it is unlinked
  * (run sets, generation lists, arenas, store descriptors, data files) and is
@@ -56,6 +62,21 @@
  */
 #define LTG_GEN_LISTS (2 * LTG_GENERATIONS_MAX + 2)
 
+/* What of the oldest frozen generation is in a store's runs: S6. */
+typedef struct LtgMerged
+{
+	LtgSeq		upto;			/* the generation's cut; 0: nothing */
+	uint64_t	generation;		/* its number, 0: not known any more */
+	bool		all;			/* all of its keys, or those below ... */
+	LtgBound	below;			/* ... this one, which is exact */
+} LtgMerged;
+
+static inline bool
+ltg_merged_has(const LtgMerged *m, const uint8_t *key, uint32_t key_len)
+{
+	return m->all || ltg_key_cmp(key, key_len, m->below.bytes, m->below.len) < 0;
+}
+
 /*
  * Immutable list of a store's runs: level 0 by falling age, then level 1 by
  * key, level 2 by key, ... level_start[i]..level_start[i+1] are level i.
@@ -66,6 +87,7 @@ typedef struct LtgRunSet
 {
 	uint32_t	n;
 	uint32_t	level_start[LTG_LEVELS_MAX + 1];
+	LtgMerged	merged;
 	LtgRunRef	run[];
 } LtgRunSet;
 
@@ -87,6 +109,8 @@ struct LtgStore
 	_Atomic uint64_t rewrite_below; /* ltg_compact_store is to rewrite all files
 								 * numbered below this */
 	LtgRunSet  *_Atomic runs;	/* NULL: none */
+	_Atomic LtgSeq merged_upto; /* as merged.upto, for those without a lock */
+	LtgMerged	merged;			/* S6; LTG_LOCK_META, or redo */
 	_Atomic uint64_t superseded;	/* versions in files that newer ones hide; an
 								 * estimate, since the last merge of level 0 */
 	_Atomic uint64_t probes;	/* reads that had to look at several level-0 runs,

@@ -82,6 +82,8 @@ extern void ltg_store_drop_runs(LtgSession *s, LtgStore *st);
  * size in bits 0-31, level in 32-47, compression in 48-55. */
 extern uint64_t ltg_store_options_pack(const LtgStoreOptions *opt);
 extern bool ltg_store_options_unpack(uint64_t packed, LtgStoreOptions *opt);
+/* META: what of the oldest generation its runs have (S6). */
+extern void ltg_store_set_merged(LtgStore *st, const LtgMerged *merged);
 /* META: the same store, empty, under a new id. */
 extern void ltg_store_empty(LtgSession *s, LtgStore *st);
 

@@ -271,6 +271,7 @@ ltg_store_link(LtgSession *s, LtgStore *st, uint64_t id, const LtgStoreKey *key,
 	 * forwarding address it means none */
 	atomic_store_explicit(&st->next_rowid, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->graves_cleared, 0, memory_order_relaxed);
+	ltg_store_set_merged(st, &(LtgMerged) {0});
 	atomic_store_explicit(&st->options, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->rewrite_below, 0, memory_order_relaxed);
 	atomic_store_explicit(&st->runs, NULL, memory_order_relaxed);
@@ -284,6 +285,13 @@ ltg_store_link(LtgSession *s, LtgStore *st, uint64_t id, const LtgStoreKey *key,
 	atomic_store_explicit(id_bucket(sh, id), st, memory_order_release);
 	atomic_store_explicit(b, st, memory_order_release);
 	sh->n_stores++;
+}
+
+void
+ltg_store_set_merged(LtgStore *st, const LtgMerged *merged)
+{
+	st->merged = *merged;
+	atomic_store_explicit(&st->merged_upto, merged->upto, memory_order_release);
 }
 
 void
@@ -354,6 +362,7 @@ ltg_store_empty(LtgSession *s, LtgStore *st)
 	LTG_ASSERT((neu & mask) == (old & mask) && neu >= sh->next_store_id);
 	sh->next_store_id = neu + 1;
 	atomic_store_explicit(&st->superseded, 0, memory_order_relaxed);
+	ltg_store_set_merged(st, &(LtgMerged) {0});
 	atomic_store_explicit(&st->id, neu, memory_order_release);
 	ltg_store_drop_runs(s, st);
 	ltg_meta_changed(s);
@@ -541,6 +550,17 @@ ltg_store_return_rowids(LtgStore *store, uint64_t first, uint32_t n)
 
 	return atomic_compare_exchange_strong_explicit(&store->next_rowid, &expected, first,
 												   memory_order_relaxed, memory_order_relaxed);
+}
+
+/*
+ * While there is something to skip, D is below `upto`, and nobody replaces what
+ * the store says (S6): so it is read without a lock.
+ */
+bool
+ltg_is_merged(const LtgStore *store, const uint8_t *key, uint32_t key_len, LtgSeq lsn)
+{
+	return lsn <= atomic_load_explicit(&store->merged_upto, memory_order_acquire) &&
+		ltg_merged_has(&store->merged, key, key_len);
 }
 
 void
