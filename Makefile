@@ -77,7 +77,8 @@ REGRESS_OPTS = --inputdir=. --load-extension=lightning
 
 # An installation's own optimisation level may be a debugging one.
 OPT ?= -O2
-PG_CFLAGS = $(OPT) -MMD -MP -Wno-declaration-after-statement
+# -MD, not -MMD: what -idirafter finds counts as the system's.
+PG_CFLAGS = $(OPT) -MD -MP -Wno-declaration-after-statement
 SHLIB_LINK = -lzstd -llz4
 
 EXTRA_CLEAN = $(OBJS:.o=.d) $(OBJS:.o=.bc)

@@ -169,6 +169,12 @@ struct LtgPort
 	void		(*pause) (LtgPort *port, uint64_t us, LtgPause why);
 
 	/*
+	 * The set of files has changed: some may not be needed any more.  Called
+	 * after each publication, perhaps with LTG_LOCK_FLUSH held.  NULL: not wanted.
+	 */
+	void		(*published) (LtgPort *port);
+
+	/*
 	 * A named place where tests hold a process, the simulation switches
 	 * tasks, and faults are injected.  NULL in production builds of the
 	 * embedded library.  Must not be called with a lock held whose wait could

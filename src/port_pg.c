@@ -466,6 +466,14 @@ port_log(LtgPort *port, LtgLogLevel level, const char *msg)
 	PG_END_TRY();
 }
 
+/* So that a merge in pieces does not keep what it has replaced until its end. */
+static void
+port_published(LtgPort *port)
+{
+	if (((LightningPort *) port)->background)
+		lightning_remove_obsolete(lightning_session());
+}
+
 /*
  * Asked often during long work.  Workers absorb barriers here: DROP DATABASE
  * waits until every process has, and LWLocks that the engine holds would keep
@@ -675,6 +683,7 @@ lightning_port_create(void)
 	lp->port.log = port_log;
 	lp->port.interrupted = port_interrupted;
 	lp->port.pause = port_pause;
+	lp->port.published = port_published;
 	lp->port.stop_point = port_stop_point;
 	lp->port.wal_position = port_wal_position;
 	lp->port.wal_flush = port_wal_flush;

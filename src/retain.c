@@ -21,8 +21,9 @@
  *		 made, so its newest manifest has all that the copy needs.
  *
  * Without either, files go as soon as no reader uses them, so that a merge needs
- * room only for what it has not published yet.  The gate removes, on a standby the
- * flusher, and on a full disk whoever flushes or merges; two at once do no harm.
+ * room only for what it has not published yet.  Whoever publishes in the background
+ * removes; what had readers then, the gate does, on a standby the flusher; and on a
+ * full disk whoever flushes or merges.  Two at once do no harm.
  */
 #include "postgres.h"
 

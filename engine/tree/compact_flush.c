@@ -98,7 +98,7 @@ replaces_much(LtgSession *s, LtgStore *store, const LtgFlushPart *part, bool *ye
 		ltg_epoch_leave(s);
 		LTG_TRY(st);
 	}
-	*yes = sample.n > 0 && sample.hide * 2 >= sample.n && sample.pinned * 4 < sample.n;
+	*yes = sample.n > 0 && sample.hide * 2 >= sample.n && sample.pinned * 2 < sample.n;
 	return LTG_OK;
 }
 

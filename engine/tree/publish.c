@@ -386,6 +386,8 @@ ltg_publish(LtgSession *s, const LtgEdit *edit)
 		LTG_STOP_POINT(port, "publish:after-swap");
 		if (edit->flushed != NULL)
 			ltg_prepare_arena(s);
+		if (port->published != NULL)
+			port->published(port);
 	}
 	ltg_manifest_free(s, &p.m);
 	if (p.change != NULL)
