@@ -3,6 +3,7 @@
  *	  Merges that take effect in pieces (C7): whatever is read between two
  *	  pieces, in either direction, by key or by scan, is what was there before;
  *	  files come free on the way; a crash or an error leaves the pieces there are.
+ *	  The same for flushes that are such merges (C8).
  */
 #include "test/lsm_rig.h"
 
@@ -24,7 +25,7 @@ static LtgStore *t;
 static uint32_t version[ROWS];	/* 0: no such row */
 static uint32_t pieces;
 static uint32_t least_files, most_cut;
-static enum {LOOK, FAIL, INTERRUPT} at_piece;
+static enum {LOOK, FAIL, INTERRUPT, PRESS, BREAK} at_piece;
 
 static void
 problem(void *arg, const char *text)
@@ -231,6 +232,10 @@ stop(LsmRig *r, const char *name)
 		most_cut = n;
 	if (at_piece == INTERRUPT)
 		r->interrupted = pieces == 3;
+	if (at_piece == PRESS && pieces == 3)
+		lrig_freeze(&rig);
+	if (at_piece == BREAK && pieces == 3)
+		ltg_posix_fail(rig.posix, LTG_FAULT_WRITE, 1, false, 0);
 	if (at_piece == LOOK)
 	{
 		LtgStats	stats;
@@ -347,6 +352,246 @@ long_keys(void **state)
 	lrig_close(&rig);
 }
 
+/* ---- flushes ---- */
+
+static LtgSeq frozen_at;
+
+/* Merged rows, and new versions of many of them that wait for their flush. */
+static void
+prepare_flush(void)
+{
+	uint64_t	rnd = 11;
+	LtgCompactResult r;
+	LtgConfig	c;
+	LtgXid		x;
+
+	lrig_config(&c);
+	c.space_limit = 10;
+	c.memtable_bytes = 4 * 1024 * 1024;
+	lrig_open(&rig, &c);
+	t = lrig_store(&rig, 1, 0);
+	for (uint32_t round = 0; round < 2; round++)
+	{
+		x = lrig_begin(&rig);
+		for (uint32_t i = 0; i < ROWS; i += round + 1)
+			put(x, i, 1);
+		lrig_end(&rig, x, true);
+		lrig_flush_all(&rig);
+		lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	}
+	x = lrig_begin(&rig);
+	for (uint32_t k = 0; k < ROWS / 3; k++)
+	{
+		uint32_t	i = lrig_below(&rnd, ROWS);
+
+		if (k % 5 == 0)
+			erase(x, i);
+		else
+			put(x, i, 2);
+	}
+	lrig_end(&rig, x, true);
+	lrig_ok(&rig, ltg_freeze(rig.s, &frozen_at));
+}
+
+static LtgStoreInfo
+info(void)
+{
+	LtgStoreInfo i;
+
+	ltg_store_info(rig.s, t, &i);
+	return i;
+}
+
+static void
+flush_in_pieces(LtgStatus want)
+{
+	LtgFlushResult r;
+
+	pieces = most_cut = least_files = 0;
+	rig.stop = stop;
+	lrig_expect(&rig, ltg_flush(rig.s, &r), want, __FILE__, __LINE__);
+	rig.stop = NULL;
+	rig.interrupted = false;
+	ltg_posix_no_faults(rig.posix);
+	ltg_clear_error(rig.s);
+}
+
+static void
+flush_between_pieces(void **state)
+{
+	LtgStats	before, after;
+
+	(void) state;
+	prepare_flush();
+	remove_obsolete();
+	ltg_stats(rig.s, &before);
+	at_piece = LOOK;
+	flush_in_pieces(LTG_OK);
+	assert_in_range(pieces, 5, 1000);
+	/* what was written is not there beside all that was read */
+	assert_in_range(least_files, 1, before.files + 2);
+	assert_int_equal(info().l0_runs, 0);
+	assert_int_equal(ltg_durable(rig.s), frozen_at);
+	remove_obsolete();
+	ltg_stats(rig.s, &after);
+	assert_in_range(after.file_bytes, 1, before.file_bytes + before.file_bytes / 20);
+	/* each new row was counted once */
+	assert_int_equal(after.flush_versions_in - before.flush_versions_in, ROWS / 3);
+	read_all();
+	lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+	lrig_close(&rig);
+}
+
+/* Nobody else merges what replay may need. */
+static void
+expect_left_alone(void)
+{
+	LtgCompactResult r;
+
+	assert_int_equal(lrig_compact_all(&rig), 0);
+	lrig_expect(&rig, ltg_compact_store(rig.s, t, &r), LTG_BUSY, __FILE__, __LINE__);
+	ltg_clear_error(rig.s);
+}
+
+static void
+flush_goes_on(void **state)
+{
+	(void) state;
+	prepare_flush();
+	at_piece = INTERRUPT;
+	flush_in_pieces(LTG_INTERRUPTED);
+	assert_int_equal(pieces, 3);
+	assert_true(ltg_durable(rig.s) < frozen_at);
+	read_all();
+	expect_left_alone();
+	lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+	at_piece = LOOK;
+	flush_in_pieces(LTG_OK);
+	assert_in_range(pieces, 3, 1000);
+	assert_int_equal(ltg_durable(rig.s), frozen_at);
+	assert_int_equal(info().l0_runs, 0);
+	read_all();
+	lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+	lrig_close(&rig);
+}
+
+static void
+restart(void)
+{
+	lrig_restart(&rig);
+	t = lrig_find(&rig, 1);
+	read_all();
+	lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+}
+
+static void
+flush_crashes(void **state)
+{
+	LtgXid		x;
+
+	(void) state;
+	prepare_flush();
+	at_piece = INTERRUPT;
+	flush_in_pieces(LTG_INTERRUPTED);
+	restart();
+	assert_int_equal(rig.replayed, ROWS / 3);
+	assert_in_range(rig.skipped, 1, rig.replayed - 1);
+	expect_left_alone();
+	/* still so after another manifest, and another crash */
+	(void) lrig_store(&rig, 2, 0);
+	lrig_ok(&rig, ltg_publish_drops(rig.s));
+	restart();
+	assert_in_range(rig.skipped, 1, rig.replayed - 1);
+	/* rows on both sides of where the flush was get newer versions */
+	x = lrig_begin(&rig);
+	for (uint32_t i = 0; i < ROWS; i += 97)
+		put(x, i, 3);
+	lrig_end(&rig, x, true);
+	read_all();
+	restart();
+	/* an other cut, so this generation goes to level 0 */
+	lrig_flush_all(&rig);
+	assert_int_equal(info().l0_runs, 1);
+	read_all();
+	restart();
+	assert_int_equal(rig.replayed, 0);
+	assert_true(lrig_compact_all(&rig) > 0);
+	read_all();
+	lrig_close(&rig);
+}
+
+/* The rest goes to level 0. */
+static void
+flush_cut_short(void **state)
+{
+	(void) state;
+	for (int broken = 0; broken < 2; broken++)
+	{
+		prepare_flush();
+		at_piece = broken ? BREAK : PRESS;
+		flush_in_pieces(LTG_OK);
+		assert_int_equal(pieces, 3);
+		assert_int_equal(info().l0_runs, 1);
+		assert_int_equal(ltg_durable(rig.s), frozen_at);
+		read_all();
+		lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+		restart();
+		lrig_close(&rig);
+	}
+}
+
+static bool
+count_version(void *arg, const LtgVersion *v, LtgState *fate)
+{
+	uint32_t   *n = arg;
+
+	(void) fate;
+	n[v->kind == LTG_PUT]++;
+	return true;
+}
+
+/* A delta of the row's new place is based on the version of the old one. */
+static void
+flush_keeps_bases(void **state)
+{
+	uint8_t		key[5];
+	uint32_t	n[2] = {0};
+	LtgXid		x;
+	LtgSeq		cut;
+	int			more;
+	LtgFlushResult r;
+
+	(void) state;
+	for (more = 0; more < 2; more++)
+	{
+		prepare_flush();
+		at_piece = FAIL;
+		flush_in_pieces(LTG_OK);
+		x = lrig_begin(&rig);
+		for (uint32_t i = 0; i < ROWS; i += 2)
+			put(x, i, 4);
+		lrig_rowid(key, rowid_of(1));
+		put(x, 1, 4);
+		lrig_write_moved(&rig, t, key, 5, rowid_of(ROWS), x);
+		version[1] = 0;
+		lrig_end(&rig, x, true);
+		lrig_ok(&rig, ltg_freeze(rig.s, &cut));
+		at_piece = INTERRUPT;
+		flush_in_pieces(LTG_INTERRUPTED);
+		memset(n, 0, sizeof(n));
+		lrig_ok(&rig, ltg_versions(rig.s, t, key, 5, count_version, n));
+		assert_int_equal(n[0], 1);
+		assert_in_range(n[1], 1, 2);
+		if (more)
+			restart();
+		lrig_ok(&rig, ltg_flush(rig.s, &r));
+		lrig_flush_all(&rig);
+		lrig_compact_all(&rig);
+		read_all();
+		lrig_close(&rig);
+	}
+}
+
 int
 main(void)
 {
@@ -354,6 +599,11 @@ main(void)
 		cmocka_unit_test(between_pieces),
 		cmocka_unit_test(interrupted),
 		cmocka_unit_test(long_keys),
+		cmocka_unit_test(flush_between_pieces),
+		cmocka_unit_test(flush_goes_on),
+		cmocka_unit_test(flush_crashes),
+		cmocka_unit_test(flush_cut_short),
+		cmocka_unit_test(flush_keeps_bases),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

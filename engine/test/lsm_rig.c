@@ -447,6 +447,18 @@ lrig_write(LsmRig *rig, LtgStore *store, const void *key, uint32_t key_len, LtgK
 	return apply(rig, &w, 0);
 }
 
+LtgSeq
+lrig_write_moved(LsmRig *rig, LtgStore *store, const void *key, uint32_t key_len, uint64_t to,
+				 LtgXid xid)
+{
+	LtgWrite	w = {.store = store, .key = key, .key_len = key_len};
+
+	w.v.kind = LTG_DELETE;
+	w.v.aux = to;
+	w.v.xid = xid;
+	return apply(rig, &w, 0);
+}
+
 void
 lrig_put(LsmRig *rig, LtgStore *store, const char *key, const char *payload)
 {
@@ -481,6 +493,7 @@ lrig_restart(LsmRig *rig)
 			rig->xact[x] = RIG_ABORTED;
 	start(rig);
 	durable = ltg_durable(rig->s);
+	rig->replayed = rig->skipped = 0;
 	for (uint32_t i = 0; i < n; i++)
 	{
 		RigRecord  *r = rig->log[i];
@@ -503,7 +516,11 @@ lrig_restart(LsmRig *rig)
 		w.v.payload_len = r->payload_len;
 		w.v.xid = r->xid;
 		w.v.cid = r->cid;
-		apply(rig, &w, r->lsn);
+		rig->replayed++;
+		if (!ltg_is_merged(w.store, w.key, w.key_len, r->lsn))
+			apply(rig, &w, r->lsn);
+		else
+			rig->skipped++;
 	}
 }
 

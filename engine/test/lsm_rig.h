@@ -68,6 +68,8 @@ typedef struct LsmRig
 	LtgXid		doubtful;		/* not 0: status of this one is never known, and
 								 * the horizon passes it all the same */
 	LtgSeq		wal_flushed;
+	uint32_t	replayed, skipped;	/* versions above D at the last restart; of them
+									 * those that the files had */
 	void		(*stop) (struct LsmRig *rig, const char *name);
 	void	   *stop_arg;
 } LsmRig;
@@ -96,6 +98,9 @@ extern bool lrig_sees(const RigSnapshot *snap, LtgXid xid, uint32_t cid);
 extern LtgSeq lrig_write(LsmRig *rig, LtgStore *store, const void *key, uint32_t key_len,
 						LtgKind kind, const void *payload, uint32_t payload_len,
 						LtgXid xid, uint32_t cid);
+/* A tombstone that says where the row has gone. */
+extern LtgSeq lrig_write_moved(LsmRig *rig, LtgStore *store, const void *key, uint32_t key_len,
+							   uint64_t to, LtgXid xid);
 /* A committed row of its own transaction. */
 extern void lrig_put(LsmRig *rig, LtgStore *store, const char *key, const char *payload);
 extern void lrig_delete(LsmRig *rig, LtgStore *store, const char *key);
