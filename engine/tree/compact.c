@@ -14,6 +14,7 @@
 #include "tree/gc.h"
 #include "tree/merge_iter.h"
 #include "tree/pace.h"
+#include "tree/relabel.h"
 #include "tree/writeout.h"
 
 #define SLICE_BYTES (4 * 1024 * 1024)	/* input payload per epoch */
@@ -28,6 +29,7 @@ typedef struct Compaction
 	LtgFates	fates;
 	LtgGcRules	rules;
 	LtgLive		live;
+	LtgRelabel	relabel;
 	LtgWriteout out;
 	LtgMerge	merge;
 	LtgVersionBuf versions;		/* of one key */
@@ -223,6 +225,25 @@ collect_versions(Compaction *c, uint32_t key_len, uint64_t *bytes, bool *moved)
 	return LTG_OK;
 }
 
+/*
+ * Above everything that lies beneath the output.  By C5 no more gets there: what
+ * others merge meanwhile stays, or takes a smaller number, but for graves, whose
+ * numbers may rise.
+ */
+static LtgSeq
+seq_base(const LtgCompactPlan *plan)
+{
+	const LtgRunSet *rs = plan->set;
+	uint32_t	from = plan->out_level == 0 ? plan->in[plan->n_in - 1] + 1 :
+		rs->level_start[plan->out_level + 1];
+	LtgSeq		max = 0;
+
+	for (uint32_t i = from; i < rs->n; i++)
+		if (rs->run[i].max_seq > max)
+			max = rs->run[i].max_seq;
+	return max + 1;
+}
+
 static LtgStatus
 merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 {
@@ -247,6 +268,7 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 		return LTG_OK;
 	if (c->rules.keep_graves && !moved)
 		level_grave(c, vb->v, gc.kept);
+	ltg_relabel_key(&c->relabel, vb->v, gc.kept);
 	LTG_TRY(pass_fences(c, key, key_len));
 	for (uint32_t i = 0; i < gc.kept; i++)
 		LTG_TRY(ltg_writeout_add(&c->out, key, key_len, &vb->v[i]));
@@ -694,6 +716,7 @@ ltg_compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 		.live = &c.live
 	};
 	ltg_live_sample(s, &c.live);
+	ltg_relabel_init(&c.relabel, s, &c.live, seq_base(plan));
 	if (plan->out_level > 0)
 		c.fence = next_fence(plan, plan->set->level_start[plan->out_level]);
 	ltg_fates_init(&c.fates, s);

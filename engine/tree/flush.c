@@ -25,6 +25,7 @@
 #include "tree/compact.h"
 #include "tree/gc.h"
 #include "tree/pace.h"
+#include "tree/relabel.h"
 #include "tree/runset.h"
 #include "tree/writeout.h"
 
@@ -45,6 +46,7 @@ typedef struct Flush
 	LtgFates	fates;
 	LtgGcRules	rules;
 	LtgLive		live;
+	LtgRelabel	relabel;
 	LtgWriteout out;
 	LtgVersionBuf versions;		/* of one key */
 	uint32_t	sample_step;	/* of the current store; 0: it has no files */
@@ -209,6 +211,7 @@ flush_key(Flush *f, LtgStore *store, LtgMemNode *node)
 	LTG_TRY(ltg_gc_key(&f->rules, vb->v, vb->n, &gc));
 	if (gc.asks_bottom && lies_at_bottom(f, store, key, key_len, gc.vanished))
 		ltg_gc_bottom(vb->v, &gc);
+	ltg_relabel_key(&f->relabel, vb->v, gc.kept);
 	for (uint32_t i = 0; i < gc.kept; i++)
 		LTG_TRY(ltg_writeout_add(&f->out, key, key_len, &vb->v[i]));
 	f->r->versions_out += gc.kept;
@@ -285,6 +288,7 @@ flush_store(Flush *f, const FlushStore *fs)
 	LtgStatus	st;
 	LtgStore   *store;
 	LtgRunRef	ref;
+	LtgSeq		min_seq, max_seq;
 
 	ltg_epoch_enter(s);
 	store = ltg_store_by_id(s, fs->id);
@@ -312,6 +316,8 @@ flush_store(Flush *f, const FlushStore *fs)
 	ltg_epoch_leave(s);
 	if (store == NULL)
 		return LTG_OK;
+	ltg_mem_list_seq_range(list, &min_seq, &max_seq);
+	ltg_relabel_init(&f->relabel, s, &f->live, min_seq);	/* S3 */
 	LTG_TRY(note_append(f, store, list));
 	LTG_TRY(flush_keys(f, store, list, &done));
 	LTG_TRY(ltg_writeout_end_run(&f->out, &ref));
