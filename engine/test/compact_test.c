@@ -443,6 +443,123 @@ resolves(void **state)
 	lrig_close(&rig);
 }
 
+/*
+ * All rows, in no order, each by a transaction of its own or all of a round by one,
+ * and again beside an old snapshot: bytes per row when all is merged.
+ */
+#define LABEL_ROWS 20000
+
+static void
+write_round(LtgStore *t, uint64_t rows, uint8_t round, bool one_writer)
+{
+	LtgXid		x = lrig_begin(&rig);
+
+	for (uint64_t i = 0; i < rows; i++)
+	{
+		uint8_t		payload[16] = {round};
+		uint8_t		key[5];
+
+		lrig_rowid(key, i * 7919 % LABEL_ROWS);
+		lrig_write(&rig, t, key, 5, LTG_PUT, payload, sizeof(payload), x, (uint32_t) (i & 3));
+		if (!one_writer || i + 1 == rows)
+		{
+			lrig_end(&rig, x, true);
+			x = i + 1 == rows ? 0 : lrig_begin(&rig);
+		}
+	}
+}
+
+static void
+expect_rounds(LtgStore *t, RigSnapshot *snap, uint8_t round)
+{
+	LtgScanOptions opt = {.snap = &snap->snap};
+	LtgScan    *scan;
+	LtgBatch	b;
+	LtgStatus	st;
+	uint64_t	n = 0;
+
+	lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+	while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
+		for (uint32_t i = 0; i < b.n; i++, n++)
+		{
+			const uint8_t *key;
+			uint32_t	key_len;
+			LtgVersion	v;
+
+			ltg_batch_row(scan, i, &key, &key_len, &v);
+			assert_int_equal(v.payload_len, 16);
+			assert_int_equal(v.payload[0], round);
+		}
+	lrig_expect(&rig, st, LTG_END, __FILE__, __LINE__);
+	ltg_scan_close(scan);
+	assert_int_equal(n, LABEL_ROWS);
+}
+
+static double
+bytes_beside(bool known, uint32_t rounds, bool one_writer)
+{
+	/* no dictionaries: whether there is one depends on little */
+	LtgStoreOptions opt = {.compression = LTG_COMPRESS_LZ4};
+	LtgConfig	c;
+	LtgStore   *t;
+	LtgCompactResult r;
+	RigSnapshot *old[3];
+	double		bytes;
+
+	lrig_config(&c);
+	c.block_size = 16384;
+	c.file_target_bytes = 1024 * 1024;
+	lrig_open(&rig, &c);
+	t = lrig_store(&rig, 1, 0);
+	lrig_ok(&rig, ltg_store_set_options(rig.s, t, &opt));
+	for (uint32_t round = 0; round < rounds; round++)
+	{
+		write_round(t, LABEL_ROWS, (uint8_t) round, one_writer);
+		if (round + 1 == rounds)
+			break;
+		old[round] = lrig_snapshot(&rig, 0, 0);
+		old[round]->known = known;
+	}
+	lrig_flush_all(&rig);
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	assert_int_equal(info_of(t).entries, rounds * LABEL_ROWS);
+	assert_int_equal(info_of(t).unsettled, (rounds - 1) * LABEL_ROWS);
+	bytes = (double) info_of(t).disk_bytes / LABEL_ROWS;
+	check_all();
+	for (uint32_t round = 0; round + 1 < rounds; round++)
+		expect_rounds(t, old[round], (uint8_t) round);
+	old[rounds - 1] = lrig_snapshot(&rig, 0, 0);
+	expect_rounds(t, old[rounds - 1], (uint8_t) (rounds - 1));
+	for (uint32_t round = 0; round < rounds; round++)
+		lrig_release(&rig, old[round]);
+	/* nobody is left who needs them: all are settled, whatever their labels */
+	write_round(t, 1, (uint8_t) (rounds - 1), true);
+	lrig_flush_all(&rig);
+	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+	assert_int_equal(info_of(t).entries, LABEL_ROWS);
+	assert_int_equal(info_of(t).unsettled, 0);
+	lrig_close(&rig);
+	return bytes;
+}
+
+/* It costs no more than if all had had one writer. */
+static void
+labels(void **state)
+{
+	(void) state;
+	for (uint32_t rounds = 2; rounds <= 3; rounds++)
+	{
+		double		unknown = bytes_beside(false, rounds, false);
+		double		known = bytes_beside(true, rounds, false);
+		double		one_writer = bytes_beside(true, rounds, true);
+
+		print_message("%u snapshots: bytes per row %.2f, if known %.2f, by one writer %.2f\n",
+					  rounds - 1, unknown, known, one_writer);
+		assert_true(known <= one_writer * 1.02);
+		assert_true(unknown > known + 2 * (rounds - 1));
+	}
+}
+
 /* Locks last as long as their owner: a file of them goes when it has ended. */
 static void
 locks(void **state)
@@ -801,6 +918,7 @@ main(void)
 		cmocka_unit_test(dictionary),
 		cmocka_unit_test(stragglers),
 		cmocka_unit_test(resolves),
+		cmocka_unit_test(labels),
 		cmocka_unit_test(locks),
 		cmocka_unit_test(middle),
 		cmocka_unit_test(failures),
