@@ -264,6 +264,8 @@ extern void lightning_note_dirty_read(void);
 extern void lightning_fence(void);
 /* The same for what an index says, which may lack what was given up. */
 extern void lightning_fence_index(void);
+/* All that files say less of than who wrote it was written by older transactions. */
+extern LtgXid lightning_known_below(void);
 
 /* ---- row.c: row <-> payload ---- */
 typedef struct LightningRowBuf

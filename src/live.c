@@ -87,6 +87,8 @@ typedef struct LightningLive
 {
 	LWLockPadded lock;			/* shared to enter, exclusive to collect */
 	LtgXid		floor;
+	LtgXid		first;			/* of this server's life, or a little later; 0: not
+								 * set yet */
 	pg_atomic_uint64 cut;		/* L5; 0: nobody was ever given up */
 	volatile int limit;			/* the server's lightning.max_snapshot_age */
 	uint32		n_kept;
@@ -588,6 +590,32 @@ widen_exactly(TransactionId xid)
 	return next + (int64) (int32) (xid - (uint32) next);
 }
 
+/* REQUIRES the lock exclusively. */
+static void
+note_first(void)
+{
+	if (live->first == 0)
+		live->first = U64FromFullTransactionId(ReadNextFullTransactionId());
+}
+
+/*
+ * What is settled, or has another's transaction id (N1), was written by a transaction
+ * below this one.  What files say of that is right for our snapshots; for one of a
+ * standby, if it sees everything below.
+ */
+LtgXid
+lightning_known_below(void)
+{
+	LtgXid		horizon = lightning_horizon();
+	LtgXid		below;
+
+	LWLockAcquire(&live->lock.lock, LW_EXCLUSIVE);
+	note_first();
+	below = Max(Max(live->floor, live->first), horizon);
+	LWLockRelease(&live->lock.lock);
+	return below;
+}
+
 void
 lightning_collect_live(LtgLive *l)
 {
@@ -603,6 +631,7 @@ lightning_collect_live(LtgLive *l)
 	if (views == NULL)
 		return;
 	LWLockAcquire(&live->lock.lock, LW_EXCLUSIVE);
+	note_first();
 	any_given_up = look_at_ages();
 	if (gather(views, LTG_LIVE_MAX, &n) && (n > 0 || any_given_up))
 	{

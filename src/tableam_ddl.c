@@ -490,10 +490,27 @@ copy_begin(Copy *c, Relation from, Relation to, bool renumber, TransactionId old
 	}
 }
 
+/*
+ * The copy says of a settled row, or of one under another's transaction id, who sees
+ * it among our snapshots.  A standby's older ones must not read it.
+ */
+static void
+log_conflict(Copy *c)
+{
+	TransactionId newest;
+
+	if (!lightning_rel(c->to)->logged || !XLogStandbyInfoActive())
+		return;
+	newest = (TransactionId) Max(c->oldest, lightning_known_below());
+	TransactionIdRetreat(newest);
+	lightning_log_removed(c->to, newest, 0);
+}
+
 static void
 copy_end(Copy *c)
 {
 	write_pending(c);
+	log_conflict(c);
 	ExecDropSingleTupleTableSlot(c->slot);
 	MemoryContextDelete(c->row_context);
 	if (c->moved != NULL)
