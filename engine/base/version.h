@@ -50,9 +50,11 @@ typedef struct LtgVersion
 	uint8_t		tag;			/* see DESIGN of row TIDs: 0..126 */
 	uint8_t		flags;			/* LTG_VF_* */
 	uint32_t	cid;
-	LtgXid		xid;			/* 0 when SETTLED */
+	LtgXid		xid;			/* 0 when SETTLED; of a COMMITTED put perhaps
+								 * another's (tree/relabel.h) */
 	LtgSeq		seq;			/* 0 when SETTLED and read from a file, except
-								 * tombstones, which always keep theirs */
+								 * tombstones, which always keep theirs; of a
+								 * COMMITTED put in a file it tells the order */
 	uint64_t	aux;			/* tombstones: forwarding address */
 } LtgVersion;
 

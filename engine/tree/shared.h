@@ -7,8 +7,8 @@
  *	 S1. A reader loads the generation list before the store's run set.  A
  *		 flush stores the new run sets before it removes the generation.  So
  *		 a reader sees each version at least once; versions seen twice have
- *		 the same seq, or are settled in the older source, and the newer
- *		 source decides first.
+ *		 the same seq, or are settled or relabelled (tree/relabel.h) in the
+ *		 older source, and the newer source decides first.
  *	 S2. Sources of a store, newest first: active generation, frozen ones by
  *		 falling number, level 0 runs by falling age, levels 1, 2, ...
  *		 Every version of a key in a newer source is newer than, or the same
