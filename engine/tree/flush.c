@@ -261,6 +261,22 @@ note_append(Flush *f, LtgStore *store, LtgMemList *list)
 	return ltg_writeout_last_level(&f->out, NULL);
 }
 
+/*
+ * Above all that the store has in files (S3).  After a crash these may have
+ * versions of some keys from beyond the oldest ones that were replayed.
+ */
+static LtgSeq
+seq_base(const Flush *f, LtgStore *store, LtgMemList *list, const LtgMerged *done)
+{
+	LtgSeq		upto = atomic_load_explicit(&store->merged_upto, memory_order_acquire);
+	LtgSeq		min_seq, max_seq;
+
+	ltg_mem_list_seq_range(list, &min_seq, &max_seq);
+	if (done->upto != f->cut && ltg_store_is_parted(f->s, store) && min_seq <= upto)
+		return upto + 1;
+	return min_seq;
+}
+
 /* What has not been merged down, to level 0. */
 static LtgStatus
 flush_keys(Flush *f, LtgStore *store, LtgMemList *list, const LtgMerged *done)
@@ -288,7 +304,6 @@ flush_store(Flush *f, const FlushStore *fs)
 	LtgStatus	st;
 	LtgStore   *store;
 	LtgRunRef	ref;
-	LtgSeq		min_seq, max_seq;
 
 	ltg_epoch_enter(s);
 	store = ltg_store_by_id(s, fs->id);
@@ -316,8 +331,7 @@ flush_store(Flush *f, const FlushStore *fs)
 	ltg_epoch_leave(s);
 	if (store == NULL)
 		return LTG_OK;
-	ltg_mem_list_seq_range(list, &min_seq, &max_seq);
-	ltg_relabel_init(&f->relabel, s, &f->live, min_seq);	/* S3 */
+	ltg_relabel_init(&f->relabel, s, &f->live, seq_base(f, store, list, &done));
 	LTG_TRY(note_append(f, store, list));
 	LTG_TRY(flush_keys(f, store, list, &done));
 	LTG_TRY(ltg_writeout_end_run(&f->out, &ref));
