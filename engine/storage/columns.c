@@ -15,21 +15,18 @@
 #include "base/coding.h"
 #include "storage/format.h"
 
-#define ROWS_MIN 8				/* fewer are not worth it */
-
 /* The payload area: rows of `stride` bytes, the last of them cut. */
 typedef struct Area
 {
-	uint32_t	start;			/* in the block */
 	uint32_t	rows;			/* whole ones */
 	uint32_t	rest;			/* bytes of the cut one */
 	uint32_t	stride;
 } Area;
 
 static Area
-area_of(uint32_t start, uint32_t len, uint32_t stride)
+area_of(uint32_t bytes, uint32_t stride)
 {
-	Area		a = {start, (len - start) / stride, (len - start) % stride, stride};
+	Area		a = {bytes / stride, bytes % stride, stride};
 
 	return a;
 }
@@ -63,7 +60,7 @@ ltg_columns_stride(const uint8_t *block, uint32_t len)
 	bool		indexed = block[LTG_BH_PAY_WIDTH] != 0;
 	uint32_t	stride;
 
-	if (n < ROWS_MIN)
+	if (n < LTG_COLUMNS_ROWS_MIN)
 		return 0;
 	stride = aligned(indexed ? payload_end(block, 0) : ltg_load32(block + LTG_BH_PAY_LEN));
 	if (stride == 0 || stride > LTG_STRIDE_MAX)
@@ -92,14 +89,12 @@ differences_pay(const uint8_t *column, uint32_t rows)
 }
 
 void
-ltg_columns_pack(const uint8_t *block, uint32_t len, uint32_t stride, uint8_t *dst)
+ltg_columns_pack_rows(const uint8_t *rows, uint32_t bytes, uint32_t stride, uint8_t *packed)
 {
-	Area		a = area_of(ltg_load32(block + LTG_BH_PAYLOADS), len, stride);
-	const uint8_t *rows = block + a.start;
-	uint8_t    *bits = dst + a.start;
+	Area		a = area_of(bytes, stride);
+	uint8_t    *bits = packed;
 	uint8_t    *column = bits + ltg_columns_extra(stride);
 
-	memcpy(dst, block, a.start);
 	memset(bits, 0, ltg_columns_extra(stride));
 	for (uint32_t c = 0; c < stride; c++)
 	{
@@ -115,6 +110,15 @@ ltg_columns_pack(const uint8_t *block, uint32_t len, uint32_t stride, uint8_t *d
 		}
 		column += n;
 	}
+}
+
+void
+ltg_columns_pack(const uint8_t *block, uint32_t len, uint32_t stride, uint8_t *dst)
+{
+	uint32_t	start = ltg_load32(block + LTG_BH_PAYLOADS);
+
+	memcpy(dst, block, start);
+	ltg_columns_pack_rows(block + start, len - start, stride, dst + start);
 }
 
 /* 8 columns to rows of 8 bytes each; returns the number of rows done. */
@@ -162,24 +166,13 @@ tiles(const uint8_t *const column[8], uint32_t rows, uint32_t stride, uint8_t *d
 	return r;
 }
 
-bool
-ltg_columns_unpack(uint8_t *packed, uint32_t len, uint32_t stride, uint8_t *dst)
+void
+ltg_columns_unpack_rows(uint8_t *packed, uint32_t bytes, uint32_t stride, uint8_t *rows)
 {
-	uint32_t	start;
-	Area		a;
-	const uint8_t *bits;
-	uint8_t    *next;
+	Area		a = area_of(bytes, stride);
+	const uint8_t *bits = packed;
+	uint8_t    *next = packed + ltg_columns_extra(stride);
 
-	if (len < LTG_BH_BYTES || stride == 0)
-		return false;
-	start = ltg_load32(packed + LTG_BH_PAYLOADS);
-	if (start < LTG_BH_BYTES || start > len)
-		return false;
-	a = area_of(start, len, stride);
-	memcpy(dst, packed, start);
-	dst += start;
-	bits = packed + start;
-	next = packed + start + ltg_columns_extra(stride);
 	for (uint32_t c = 0; c < stride; c += 8)
 	{
 		const uint8_t *column[8];
@@ -195,12 +188,26 @@ ltg_columns_unpack(uint8_t *packed, uint32_t len, uint32_t stride, uint8_t *dst)
 					next[k] = (uint8_t) (next[k] + next[k - 1]);
 			next += n;
 		}
-		r = tiles(column, a.rows, stride, dst + c);
+		r = tiles(column, a.rows, stride, rows + c);
 		for (; r < a.rows; r++)
 			for (uint32_t i = 0; i < 8; i++)
-				dst[(size_t) r * stride + c + i] = column[i][r];
+				rows[(size_t) r * stride + c + i] = column[i][r];
 		for (uint32_t i = 0; i < 8 && c + i < a.rest; i++)
-			dst[(size_t) a.rows * stride + c + i] = column[i][a.rows];
+			rows[(size_t) a.rows * stride + c + i] = column[i][a.rows];
 	}
+}
+
+bool
+ltg_columns_unpack(uint8_t *packed, uint32_t len, uint32_t stride, uint8_t *dst)
+{
+	uint32_t	start;
+
+	if (len < LTG_BH_BYTES || stride == 0)
+		return false;
+	start = ltg_load32(packed + LTG_BH_PAYLOADS);
+	if (start < LTG_BH_BYTES || start > len)
+		return false;
+	memcpy(dst, packed, start);
+	ltg_columns_unpack_rows(packed + start, len - start, stride, dst + start);
 	return true;
 }
