@@ -17,6 +17,7 @@
 #include "storage/cache.h"
 #include "storage/columns.h"
 #include "storage/compress.h"
+#include "storage/diffs.h"
 #include "storage/file.h"
 #include "storage/format.h"
 #include "storage/packed.h"
@@ -27,8 +28,10 @@ typedef struct BlockCtx
 	uint8_t    *disk;			/* a block as it is in the file */
 	size_t		disk_cap;
 	LtgDecompressor *d;
-	uint8_t    *packed;			/* a block whose payloads are transposed */
+	uint8_t    *packed;			/* a block in another form than in memory */
 	size_t		packed_cap;
+	uint8_t    *entries;		/* of a block with differences, and as many bytes as it has */
+	size_t		entries_cap;
 	void	   *inner;			/* private memory for inner blocks and filters */
 } BlockCtx;
 
@@ -94,6 +97,8 @@ ltg_blockio_free(LtgSession *s)
 		s->port->free(s->port, c->disk);
 	if (c->packed != NULL)
 		s->port->free(s->port, c->packed);
+	if (c->entries != NULL)
+		s->port->free(s->port, c->entries);
 	ltg_private_free(s, &c->inner);
 	ltg_decompressor_free(s, c->d);
 	s->port->free(s->port, c);
@@ -177,7 +182,8 @@ check_envelope(LtgSession *s, const uint8_t *disk, const LtgBlockPtr *at, uint8_
 								disk[LTG_ENV_TYPE], type);
 	if (ltg_load32(disk + LTG_ENV_RAW) > LTG_BLOCK_MAX ||
 		ltg_load32(disk + LTG_ENV_RAW) == 0 ||
-		(disk[LTG_ENV_STRIDE] != 0 && type != LTG_BLOCK_DATA) || disk[LTG_ENV_ZERO] != 0)
+		((disk[LTG_ENV_STRIDE] != 0 || disk[LTG_ENV_DIFFS] != 0) && type != LTG_BLOCK_DATA) ||
+		disk[LTG_ENV_DIFFS] > 1)
 		return ltg_fail_corrupt(s, at->file, at->offset, "block header makes no sense");
 	return LTG_OK;
 }
@@ -278,52 +284,78 @@ need_dictionary(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at)
 	return st;
 }
 
+/* What c->packed has, `got` bytes, to the block; *sound: it made sense. */
+static LtgStatus
+unpack_form(LtgSession *s, BlockCtx *c, uint32_t got, uint8_t *dst, uint32_t raw, bool *sound)
+{
+	uint32_t	stride = c->disk[LTG_ENV_STRIDE] * LTG_STRIDE_UNIT;
+	uint32_t	n;
+
+	*sound = false;
+	if (c->disk[LTG_ENV_DIFFS] == 0)
+	{
+		*sound = got == raw + ltg_columns_extra(stride) &&
+			ltg_columns_unpack(c->packed, raw, stride, dst);
+		return LTG_OK;
+	}
+	n = ltg_diffs_entries(c->packed, got, raw);
+	if (n == 0)
+		return LTG_OK;
+	LTG_TRY(scratch(s, &c->entries, &c->entries_cap, n * sizeof(LtgDiffsEntry) + raw));
+	*sound = ltg_diffs_unpack(c->packed, got, stride, (LtgDiffsEntry *) (void *) c->entries,
+							  c->entries + n * sizeof(LtgDiffsEntry), dst, raw);
+	return LTG_OK;
+}
+
 /* Decompress what read_envelope left in the scratch to dst (raw length). */
 static LtgStatus
 unpack(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type, uint8_t *dst)
 {
 	uint32_t	raw = ltg_load32(c->disk + LTG_ENV_RAW);
 	uint32_t	stride = c->disk[LTG_ENV_STRIDE] * LTG_STRIDE_UNIT;
-	uint32_t	packed_len = raw + ltg_columns_extra(stride);
-	uint8_t    *to = dst;
+	uint32_t	most = raw + ltg_columns_extra(stride);
+	bool		as_it_is = stride == 0 && c->disk[LTG_ENV_DIFFS] == 0;
+	bool		sound;
+	uint32_t	got;
 	bool		no_memory;
 
-	if (stride != 0)
-	{
-		LTG_TRY(scratch(s, &c->packed, &c->packed_cap, packed_len));
-		to = c->packed;
-	}
+	if (!as_it_is)
+		LTG_TRY(scratch(s, &c->packed, &c->packed_cap, most));
 	if (c->disk[LTG_ENV_CODEC] == LTG_STORED_ZSTD_DICT)
 		LTG_TRY(need_dictionary(s, c, at));
 	if (!ltg_decompress(s, &c->d, c->disk[LTG_ENV_CODEC], at->dict_id, c->disk + LTG_ENV_BYTES,
-						at->disk_len - LTG_ENV_BYTES, to, packed_len, &no_memory))
+						at->disk_len - LTG_ENV_BYTES, as_it_is ? dst : c->packed, most, &got,
+						&no_memory) || (as_it_is && got != raw))
 	{
 		if (no_memory)
 			return ltg_fail(s, LTG_NOMEM, "out of memory for decompression");
 		return ltg_fail_corrupt(s, at->file, at->offset, "block does not decompress");
 	}
-	if (stride != 0 && !ltg_columns_unpack(c->packed, raw, stride, dst))
-		return ltg_fail_corrupt(s, at->file, at->offset, "block contents make no sense");
-	if ((type == LTG_BLOCK_DATA || type == LTG_BLOCK_INNER) && !ltg_block_check(dst, raw, type))
+	sound = true;
+	if (!as_it_is)
+		LTG_TRY(unpack_form(s, c, got, dst, raw, &sound));
+	if (!sound || ((type == LTG_BLOCK_DATA || type == LTG_BLOCK_INNER) && !ltg_block_check(dst, raw, type)))
 		return ltg_fail_corrupt(s, at->file, at->offset, "block contents make no sense");
 	return LTG_OK;
+}
+
+/* Give scratch back that is too large to keep. */
+static void
+trim(LtgSession *s, uint8_t **mem, size_t *cap)
+{
+	if (*cap <= SCRATCH_KEEP)
+		return;
+	s->port->free(s->port, *mem);
+	*mem = NULL;
+	*cap = 0;
 }
 
 static void
 trim_scratch(LtgSession *s, BlockCtx *c)
 {
-	if (c->disk_cap > SCRATCH_KEEP)
-	{
-		s->port->free(s->port, c->disk);
-		c->disk = NULL;
-		c->disk_cap = 0;
-	}
-	if (c->packed_cap > SCRATCH_KEEP)
-	{
-		s->port->free(s->port, c->packed);
-		c->packed = NULL;
-		c->packed_cap = 0;
-	}
+	trim(s, &c->disk, &c->disk_cap);
+	trim(s, &c->packed, &c->packed_cap);
+	trim(s, &c->entries, &c->entries_cap);
 }
 
 /* A miss: from the file to the cache if it takes it, else to private memory. */

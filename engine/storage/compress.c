@@ -17,6 +17,11 @@
  * are hot and will be rewritten soon, a third.  Transposing costs a pass over
  * the block in memory, a dictionary costs memory in every session: each must
  * earn its own percents.
+ *
+ * Blocks with several versions of their keys may have the older ones stored as
+ * differences (diffs.h), whatever the method.  The methods are tried on one of
+ * the two forms, and the best of them once more on the other: the form that is
+ * better of late is used.
  */
 #include "storage/compress.h"
 
@@ -28,6 +33,7 @@
 
 #include "base/coding.h"
 #include "storage/columns.h"
+#include "storage/diffs.h"
 #include "storage/format.h"
 
 #define DICTS 6					/* a session keeps */
@@ -44,8 +50,10 @@ struct LtgCompressor
 	ZSTD_CCtx  *zstd;			/* created when first needed */
 	ZSTD_CDict *dict;
 	void	   *lz4_state;
-	Buffer		out[LTG_METHODS];
-	Buffer		columns;		/* the transposed block */
+	Buffer		out[LTG_METHODS + 1];	/* the last: for the form that is not in use */
+	Buffer		form[2][2];		/* the block's forms: [differences][transposed] */
+	Buffer		entries;		/* of the block */
+	Buffer		scratch;
 
 	LtgCodecChoice choice;
 	int			level;
@@ -54,6 +62,8 @@ struct LtgCompressor
 	LtgMethod	best;
 	uint32_t	won;			/* trials in a row */
 	uint32_t	rest;			/* blocks to go until the next one */
+	uint64_t	form_sum[2];	/* of sizes without and with differences */
+	bool		diffs;			/* differences are in use */
 };
 
 typedef struct KnownDict
@@ -78,6 +88,10 @@ static const uint8_t weight_upper[LTG_METHODS] = {
 	[LTG_METHOD_NONE] = 64, [LTG_METHOD_LZ4] = 68, [LTG_METHOD_ZSTD] = 100,
 	[LTG_METHOD_DICT] = 104, [LTG_METHOD_LZ4_COLUMNS] = 75, [LTG_METHOD_ZSTD_COLUMNS] = 108
 };
+
+/* Differences must make blocks a 32nd smaller. */
+#define WEIGHT_DIFFS 33
+#define WEIGHT_NO_DIFFS 32
 
 static void *
 mem_alloc(void *opaque, size_t size)
@@ -125,9 +139,12 @@ ltg_compressor_free(LtgSession *s, LtgCompressor *c)
 	ZSTD_freeCCtx(c->zstd);
 	ZSTD_freeCDict(c->dict);
 	mem_free(s->port, c->lz4_state);
-	for (int m = 0; m < LTG_METHODS; m++)
+	for (int m = 0; m <= LTG_METHODS; m++)
 		mem_free(s->port, c->out[m].mem);
-	mem_free(s->port, c->columns.mem);
+	for (int i = 0; i < 4; i++)
+		mem_free(s->port, c->form[i / 2][i % 2].mem);
+	mem_free(s->port, c->entries.mem);
+	mem_free(s->port, c->scratch.mem);
 	s->port->free(s->port, c);
 }
 
@@ -143,8 +160,10 @@ ltg_compressor_begin(LtgSession *s, LtgCompressor *c, LtgCodecChoice choice, int
 		level > ZSTD_maxCLevel() ? ZSTD_maxCLevel() : level;
 	c->weight = last_level || choice == LTG_CODEC_ZSTD ? weight_last : weight_upper;
 	memset(c->sum, 0, sizeof(c->sum));
+	memset(c->form_sum, 0, sizeof(c->form_sum));
 	c->best = LTG_METHOD_NONE;
 	c->won = c->rest = 0;
+	c->diffs = true;
 }
 
 LtgStatus
@@ -245,61 +264,136 @@ typedef struct Job
 {
 	const uint8_t *block;
 	uint32_t	len;
-	uint32_t	stride;			/* 0: can't be transposed */
-	bool		transposed;		/* c->columns has it */
+	uint32_t	stride[2];		/* without and with differences; 0: can't be transposed */
+	bool		has_diffs;		/* there are older versions worth a form of their own */
+	uint32_t	form_len[2][2];	/* of what c->form has, 0: not made */
+	LtgDiffs	d;
 } Job;
 
-static Job
-job_for(const uint8_t *block, uint32_t len, uint8_t type)
+/* How a block is stored. */
+typedef struct Stored
 {
-	Job			j = {block, len, type == LTG_BLOCK_DATA ? ltg_columns_stride(block, len) : 0, false};
+	LtgMethod	m;
+	bool		diffs;
+	uint32_t	size;			/* 0: it can't be, or saves nothing */
+	const uint8_t *data;
+} Stored;
 
-	return j;
-}
-
-/* The size that the method makes, 0: it can't be used or saves nothing. */
 static LtgStatus
-apply(LtgSession *s, LtgCompressor *c, Job *j, LtgMethod m, uint32_t *size)
+job_start(LtgSession *s, LtgCompressor *c, Job *j, const uint8_t *block, uint32_t len, uint8_t type)
 {
-	const uint8_t *src = j->block;
-	uint32_t	len = j->len;
+	uint32_t	n;
 
-	*size = 0;
-	if (m == LTG_METHOD_NONE)
-		*size = len;
-	if (m == LTG_METHOD_NONE || len < 2 || (transposes(m) && j->stride == 0))
+	memset(j, 0, sizeof(*j));
+	j->block = block;
+	j->len = len;
+	if (type != LTG_BLOCK_DATA || c->choice == LTG_CODEC_NONE)
 		return LTG_OK;
-	if (transposes(m))
-	{
-		len += ltg_columns_extra(j->stride);
-		if (!j->transposed)
-		{
-			LTG_TRY(need_buffer(s, &c->columns, len));
-			ltg_columns_pack(j->block, j->len, j->stride, c->columns.mem);
-			j->transposed = true;
-		}
-		src = c->columns.mem;
-	}
-	if (m == LTG_METHOD_LZ4 || m == LTG_METHOD_LZ4_COLUMNS)
-		return try_lz4(s, c, &c->out[m], src, len, j->len, size);
-	return try_zstd(s, c, &c->out[m], m == LTG_METHOD_DICT ? c->dict : NULL, src, len, j->len, size);
+	j->stride[0] = ltg_columns_stride(block, len);
+	n = c->diffs || c->rest == 0 ? ltg_diffs_entries(block, len, len) : 0;
+	if (n == 0)
+		return LTG_OK;
+	LTG_TRY(need_buffer(s, &c->entries, n * (uint32_t) sizeof(LtgDiffsEntry)));
+	j->has_diffs = ltg_diffs_prepare(block, len, (LtgDiffsEntry *) (void *) c->entries.mem, &j->d);
+	j->stride[1] = j->d.sums.stride;
+	return LTG_OK;
 }
 
-/* Sizes by all methods that are allowed; returns the best one for this block. */
+/* The block in one of its forms, which is made when first asked for. */
 static LtgStatus
-try_all(LtgSession *s, LtgCompressor *c, Job *j, uint32_t size[LTG_METHODS], LtgMethod *best)
+get_form(LtgSession *s, LtgCompressor *c, Job *j, bool diffs, bool columns,
+		 const uint8_t **src, uint32_t *len)
 {
-	*best = LTG_METHOD_NONE;
+	Buffer	   *b = &c->form[diffs][columns];
+	uint32_t	stride = columns ? j->stride[diffs] : 0;
+	uint32_t   *made = &j->form_len[diffs][columns];
+
+	*src = j->block;
+	*len = j->len;
+	if (!diffs && !columns)
+		return LTG_OK;
+	if (*made == 0)
+	{
+		*made = (diffs ? j->d.most : j->len) + ltg_columns_extra(stride);
+		LTG_TRY(need_buffer(s, b, *made));
+		if (!diffs)
+			ltg_columns_pack(j->block, j->len, stride, b->mem);
+		else
+		{
+			LTG_TRY(need_buffer(s, &c->scratch, j->len));
+			*made = ltg_diffs_pack(j->block, &j->d, (LtgDiffsEntry *) (void *) c->entries.mem,
+								   stride, c->scratch.mem, b->mem);
+		}
+	}
+	*src = b->mem;
+	*len = *made;
+	return LTG_OK;
+}
+
+static LtgStatus
+apply(LtgSession *s, LtgCompressor *c, Job *j, LtgMethod m, bool diffs, Buffer *out, Stored *r)
+{
+	const uint8_t *src;
+	uint32_t	len;
+
+	*r = (Stored) {.m = m};
+	if (m == LTG_METHOD_NONE)
+	{
+		r->size = j->len;
+		r->data = j->block;
+		return LTG_OK;
+	}
+	if (j->len < 2 || (transposes(m) && j->stride[diffs] == 0))
+		return LTG_OK;
+	LTG_TRY(get_form(s, c, j, diffs, transposes(m), &src, &len));
+	if (m == LTG_METHOD_LZ4 || m == LTG_METHOD_LZ4_COLUMNS)
+		LTG_TRY(try_lz4(s, c, out, src, len, j->len, &r->size));
+	else
+		LTG_TRY(try_zstd(s, c, out, m == LTG_METHOD_DICT ? c->dict : NULL, src, len, j->len, &r->size));
+	r->diffs = diffs;
+	r->data = out->mem;
+	return LTG_OK;
+}
+
+/* The best method once more, on the form that is not in use. */
+static LtgStatus
+try_other_form(LtgSession *s, LtgCompressor *c, Job *j, Stored *best)
+{
+	LtgMethod	m = best->m;
+	Stored		r;
+	uint64_t	score[2];
+
+	if (m == LTG_METHOD_NONE)
+		m = allowed(c, LTG_METHOD_LZ4) ? LTG_METHOD_LZ4 : LTG_METHOD_ZSTD;
+	LTG_TRY(apply(s, c, j, m, !c->diffs, &c->out[LTG_METHODS], &r));
+	if (r.size == 0)
+		r = (Stored) {.m = LTG_METHOD_NONE, .size = j->len, .data = j->block};
+	score[c->diffs] = best->size;
+	score[!c->diffs] = r.size;
+	for (int i = 0; i < 2; i++)
+		c->form_sum[i] = c->form_sum[i] / 2 + score[i];
+	if (score[1] * WEIGHT_DIFFS < score[0] * WEIGHT_NO_DIFFS ? !c->diffs : c->diffs)
+		*best = r;
+	c->diffs = c->form_sum[1] * WEIGHT_DIFFS < c->form_sum[0] * WEIGHT_NO_DIFFS;
+	return LTG_OK;
+}
+
+/* Sizes by all methods that are allowed, and what is best for this block. */
+static LtgStatus
+try_all(LtgSession *s, LtgCompressor *c, Job *j, uint32_t size[LTG_METHODS], Stored *best)
+{
 	for (int m = 0; m < LTG_METHODS; m++)
 	{
-		size[m] = 0;
+		Stored		r = {.m = (LtgMethod) m};
+
 		if (allowed(c, (LtgMethod) m))
-			LTG_TRY(apply(s, c, j, (LtgMethod) m, &size[m]));
-		if (size[m] != 0 && (uint64_t) size[m] * c->weight[m] <
-			(uint64_t) size[*best] * c->weight[*best])
-			*best = (LtgMethod) m;
+			LTG_TRY(apply(s, c, j, (LtgMethod) m, c->diffs && j->has_diffs, &c->out[m], &r));
+		size[m] = r.size;
+		if (m == LTG_METHOD_NONE || (r.size != 0 && (uint64_t) r.size * c->weight[m] <
+									 (uint64_t) best->size * c->weight[best->m]))
+			*best = r;
 	}
-	return LTG_OK;
+	return j->has_diffs ? try_other_form(s, c, j, best) : LTG_OK;
 }
 
 /* Take a trial's sizes into account. */
@@ -323,10 +417,12 @@ remember(LtgCompressor *c, const uint32_t size[LTG_METHODS], uint32_t len)
 LtgStatus
 ltg_compressor_try(LtgSession *s, LtgCompressor *c, const uint8_t *block, uint32_t len)
 {
-	Job			j = job_for(block, len, LTG_BLOCK_DATA);
+	Job			j;
 	uint32_t	size[LTG_METHODS];
-	LtgMethod	best;
+	Stored		best;
 
+	c->rest = 0;
+	LTG_TRY(job_start(s, c, &j, block, len, LTG_BLOCK_DATA));
 	LTG_TRY(try_all(s, c, &j, size, &best));
 	remember(c, size, len);
 	return LTG_OK;
@@ -352,30 +448,27 @@ surprising(const LtgCompressor *c, LtgMethod m, uint32_t size, uint32_t len)
 
 /* What a data block is stored as. */
 static LtgStatus
-choose(LtgSession *s, LtgCompressor *c, Job *j, LtgMethod *m, uint32_t *size)
+choose(LtgSession *s, LtgCompressor *c, Job *j, Stored *r)
 {
 	uint32_t	sizes[LTG_METHODS];
+	bool		diffs = c->diffs && j->has_diffs;
+	LtgMethod	m = c->best;
 
 	if (c->rest == 0)
 	{
-		LTG_TRY(try_all(s, c, j, sizes, m));
+		LTG_TRY(try_all(s, c, j, sizes, r));
 		remember(c, sizes, j->len);
-		*size = sizes[*m];
 		return LTG_OK;
 	}
 	c->rest--;
-	*m = c->best;
-	if (transposes(*m) && j->stride == 0)
-		*m = *m == LTG_METHOD_LZ4_COLUMNS ? LTG_METHOD_LZ4 : LTG_METHOD_ZSTD;
-	LTG_TRY(apply(s, c, j, *m, size));
-	if (surprising(c, *m, *size != 0 ? *size : j->len, j->len))
+	if (transposes(m) && j->stride[diffs] == 0)
+		m = m == LTG_METHOD_LZ4_COLUMNS ? LTG_METHOD_LZ4 : LTG_METHOD_ZSTD;
+	LTG_TRY(apply(s, c, j, m, diffs, &c->out[m], r));
+	if (surprising(c, m, r->size != 0 ? r->size : j->len, j->len))
 		c->rest = 0;
-	if (*size == 0 || (uint64_t) *size * c->weight[LTG_METHOD_LZ4] >
+	if (r->size == 0 || (uint64_t) r->size * c->weight[LTG_METHOD_LZ4] >
 		(uint64_t) j->len * c->weight[LTG_METHOD_NONE])
-	{
-		*m = LTG_METHOD_NONE;
-		*size = j->len;
-	}
+		LTG_TRY(apply(s, c, j, LTG_METHOD_NONE, false, NULL, r));
 	return LTG_OK;
 }
 
@@ -388,23 +481,25 @@ ltg_compress(LtgSession *s, LtgCompressor *c, uint8_t type, const uint8_t *block
 		[LTG_METHOD_ZSTD] = LTG_STORED_ZSTD, [LTG_METHOD_DICT] = LTG_STORED_ZSTD_DICT,
 		[LTG_METHOD_LZ4_COLUMNS] = LTG_STORED_LZ4, [LTG_METHOD_ZSTD_COLUMNS] = LTG_STORED_ZSTD
 	};
-	Job			j = job_for(block, len, type);
-	LtgMethod	m = LTG_METHOD_NONE;
-	uint32_t	size = len;
+	Job			j;
+	Stored		r = {.m = LTG_METHOD_NONE, .size = len, .data = block};
 
 	LTG_ASSERT(len > 0 && len <= LTG_BLOCK_MAX);
+	LTG_TRY(job_start(s, c, &j, block, len, type));
 	if (type == LTG_BLOCK_DATA && c->choice != LTG_CODEC_NONE)
-		LTG_TRY(choose(s, c, &j, &m, &size));
+		LTG_TRY(choose(s, c, &j, &r));
 	else if (type == LTG_BLOCK_INNER && c->choice != LTG_CODEC_NONE)
 	{
 		/* few, and on everybody's way */
-		LTG_TRY(apply(s, c, &j, LTG_METHOD_LZ4, &size));
-		m = size != 0 && size < len - len / 8 ? LTG_METHOD_LZ4 : LTG_METHOD_NONE;
+		LTG_TRY(apply(s, c, &j, LTG_METHOD_LZ4, false, &c->out[LTG_METHOD_LZ4], &r));
+		if (r.size == 0 || r.size >= len - len / 8)
+			LTG_TRY(apply(s, c, &j, LTG_METHOD_NONE, false, NULL, &r));
 	}
-	out->codec = codec[m];
-	out->stride = transposes(m) ? (uint8_t) (j.stride / LTG_STRIDE_UNIT) : 0;
-	out->data = m == LTG_METHOD_NONE ? block : c->out[m].mem;
-	out->len = m == LTG_METHOD_NONE ? len : size;
+	out->codec = codec[r.m];
+	out->stride = transposes(r.m) ? (uint8_t) (j.stride[r.diffs] / LTG_STRIDE_UNIT) : 0;
+	out->diffs = r.diffs;
+	out->data = r.data;
+	out->len = r.size;
 	return LTG_OK;
 }
 
@@ -484,9 +579,9 @@ ltg_decompressor_learn(LtgSession *s, LtgDecompressor **d, uint64_t dict_id,
 	return LTG_OK;
 }
 
-static bool
+static size_t
 decompress_zstd(LtgDecompressor *d, uint8_t codec, uint64_t dict_id, const uint8_t *src,
-				uint32_t len, uint8_t *dst, uint32_t raw_len)
+				uint32_t len, uint8_t *dst, uint32_t most)
 {
 	if (codec == LTG_STORED_ZSTD_DICT)
 	{
@@ -494,31 +589,37 @@ decompress_zstd(LtgDecompressor *d, uint8_t codec, uint64_t dict_id, const uint8
 			if (d->known[i].id == dict_id && dict_id != 0)
 			{
 				d->known[i].used = ++d->clock;
-				return ZSTD_decompress_usingDDict(d->zstd, dst, raw_len, src, len,
-												  d->known[i].dict) == raw_len;
+				return ZSTD_decompress_usingDDict(d->zstd, dst, most, src, len, d->known[i].dict);
 			}
-		return false;
+		return SIZE_MAX;
 	}
-	return ZSTD_decompressDCtx(d->zstd, dst, raw_len, src, len) == raw_len;
+	return ZSTD_decompressDCtx(d->zstd, dst, most, src, len);
 }
 
 bool
 ltg_decompress(LtgSession *s, LtgDecompressor **d, uint8_t codec, uint64_t dict_id,
-			   const uint8_t *src, uint32_t len, uint8_t *dst, uint32_t raw_len, bool *no_memory)
+			   const uint8_t *src, uint32_t len, uint8_t *dst, uint32_t most, uint32_t *got,
+			   bool *no_memory)
 {
+	int			n;
+	size_t		size;
+
 	*no_memory = false;
+	*got = 0;
 	switch (codec)
 	{
 		case LTG_STORED_NONE:
-			if (len != raw_len)
+			if (len > most)
 				return false;
 			memcpy(dst, src, len);
+			*got = len;
 			return true;
 		case LTG_STORED_LZ4:
-			if (len > INT32_MAX || raw_len > INT32_MAX)
+			if (len > INT32_MAX || most > INT32_MAX)
 				return false;
-			return LZ4_decompress_safe((const char *) src, (char *) dst,
-									   (int) len, (int) raw_len) == (int) raw_len;
+			n = LZ4_decompress_safe((const char *) src, (char *) dst, (int) len, (int) most);
+			*got = n < 0 ? 0 : (uint32_t) n;
+			return n >= 0;
 		case LTG_STORED_ZSTD:
 		case LTG_STORED_ZSTD_DICT:
 			if (!need_decompressor(s, d))
@@ -526,7 +627,11 @@ ltg_decompress(LtgSession *s, LtgDecompressor **d, uint8_t codec, uint64_t dict_
 				*no_memory = true;
 				return false;
 			}
-			return decompress_zstd(*d, codec, dict_id, src, len, dst, raw_len);
+			size = decompress_zstd(*d, codec, dict_id, src, len, dst, most);
+			if (size > most)	/* errors are, too */
+				return false;
+			*got = (uint32_t) size;
+			return true;
 		default:
 			return false;
 	}

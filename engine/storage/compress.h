@@ -29,6 +29,7 @@ typedef struct LtgPacked
 	uint32_t	len;			/* never more than the block's */
 	uint8_t		codec;			/* LTG_STORED_* */
 	uint8_t		stride;			/* for the envelope */
+	bool		diffs;			/* older versions are differences */
 } LtgPacked;
 
 /* Contexts, buffers and experience of one writer. */
@@ -77,14 +78,14 @@ extern bool ltg_decompressor_knows(const LtgDecompressor *d, uint64_t dict_id);
 extern LtgStatus ltg_decompressor_learn(LtgSession *s, LtgDecompressor **d, uint64_t dict_id,
 										const uint8_t *dict, uint32_t len) LTG_MUST_CHECK;
 /*
- * False when the bytes are not what the codec wrote, or not exactly raw_len
- * long when decompressed.  Never writes beyond dst + raw_len.  *d is created if
- * NULL; out of memory for it also gives false, with *no_memory set.  For
- * LTG_STORED_ZSTD_DICT the dictionary must be known.
+ * *got bytes, at most `most`, to dst; nothing is written beyond.  False when src
+ * is not what the codec wrote.  *d is created if NULL; out of memory for it also
+ * gives false, with *no_memory set.  For LTG_STORED_ZSTD_DICT the dictionary must
+ * be known.
  */
 extern bool ltg_decompress(LtgSession *s, LtgDecompressor **d, uint8_t codec, uint64_t dict_id,
-						   const uint8_t *src, uint32_t len, uint8_t *dst,
-						   uint32_t raw_len, bool *no_memory);
+						   const uint8_t *src, uint32_t len, uint8_t *dst, uint32_t most,
+						   uint32_t *got, bool *no_memory);
 extern void ltg_decompressor_free(LtgSession *s, LtgDecompressor *d);
 
 #endif

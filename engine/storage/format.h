@@ -6,13 +6,14 @@
  * Versions
  *	 1	the first
  *	 2	transposed payloads (envelope), dictionaries (envelope, directory)
+ *	 3	older versions as differences (envelope)
  */
 #ifndef LTG_FORMAT_H
 #define LTG_FORMAT_H
 
 #include "base/common.h"
 
-#define LTG_FORMAT_VERSION 2
+#define LTG_FORMAT_VERSION 3
 
 /* ---- envelope: in front of every block ----
  *
@@ -23,7 +24,7 @@
  *	12	1	codec
  *	13	1	block type
  *	14	1	0, or: the payloads are transposed, and this many times 8 bytes apart
- *	15	1	zero
+ *	15	1	0, or 1: older versions are differences (diffs.h)
  */
 #define LTG_ENV_CRC 0
 #define LTG_ENV_STORED 4
@@ -31,7 +32,7 @@
 #define LTG_ENV_CODEC 12
 #define LTG_ENV_TYPE 13
 #define LTG_ENV_STRIDE 14
-#define LTG_ENV_ZERO 15
+#define LTG_ENV_DIFFS 15
 #define LTG_ENV_BYTES 16
 
 #define LTG_STORED_NONE 0		/* codec byte */

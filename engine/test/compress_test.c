@@ -1,6 +1,7 @@
 /*
  * compress_test.c
- *	  Transposed payloads, the choice of methods, dictionaries.
+ *	  Transposed payloads, differences of versions, the choice of methods,
+ *	  dictionaries.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,9 +13,11 @@
 
 #include "base/coding.h"
 #include "rig.h"
+#include "storage/block.h"
 #include "storage/blockio.h"
 #include "storage/columns.h"
 #include "storage/compress.h"
+#include "storage/diffs.h"
 #include "storage/format.h"
 
 /* ---- columns ---- */
@@ -97,6 +100,297 @@ test_no_columns(void **state)
 	free(b);
 }
 
+/* ---- differences ---- */
+
+/* How older payloads come from newer ones. */
+typedef enum Change
+{
+	SAME_LENGTH,				/* some bytes are others */
+	OTHER_LENGTH,				/* something was put in or taken out */
+	MOVED,						/* the same, and the length stays */
+	ANYTHING,					/* of these, or a new payload */
+	CHANGES
+} Change;
+
+/* Make p (len bytes) the payload of the version before; returns its length. */
+static uint32_t
+change_payload(uint8_t *p, uint32_t len, Change change, uint64_t *rnd)
+{
+	uint32_t	at = len == 0 ? 0 : (uint32_t) (rig_random(rnd) % len);
+	uint32_t	n = (uint32_t) (rig_random(rnd) % 12);
+
+	if (change == ANYTHING)
+	{
+		change = (Change) (rig_random(rnd) % 4);
+		if (change == ANYTHING)
+		{
+			len = (uint32_t) (rig_random(rnd) % 300);
+			for (uint32_t i = 0; i < len; i++)
+				p[i] = (uint8_t) rig_random(rnd);
+			return len;
+		}
+	}
+	if (change == SAME_LENGTH)
+		for (uint32_t i = at; i < len && i < at + n; i++)
+			p[i] = (uint8_t) (p[i] - 1);
+	else if (change == MOVED && at + n < len)
+	{
+		memmove(p + at + n, p + at, len - at - n);
+		memset(p + at, 'm', n);
+	}
+	else if (rig_random(rnd) % 2 && len > at + n)
+	{
+		memmove(p + at, p + at + n, len - at - n);
+		len -= n;
+	}
+	else if (len + n <= 4096)
+	{
+		memmove(p + at + n, p + at, len - at);
+		memset(p + at, 'x', n);
+		len += n;
+	}
+	return len;
+}
+
+/* Keys with up to `most` versions each; long_keys: with tails of any length. */
+static void
+versions_model(Model *m, uint32_t keys, uint32_t most, Change change, bool fixed, bool long_keys,
+			   uint64_t seed)
+{
+	uint8_t		payload[8192];
+	uint8_t		key[40] = {0};
+	uint64_t	rnd = seed;
+
+	memset(m, 0, sizeof(*m));
+	for (uint32_t i = 0; i < keys; i++)
+	{
+		uint32_t	versions = 1 + (uint32_t) (rig_random(&rnd) % most);
+		uint32_t	len = fixed ? 60 : (uint32_t) (rig_random(&rnd) % (rig_random(&rnd) % 40 == 0 ? 3000 : 150));
+
+		ltg_store_be64(key, (uint64_t) (i + i / 5) << 24);
+		memset(key + 8, 'k', 32);
+		for (uint32_t k = 0; k < len; k++)
+			payload[k] = (uint8_t) ("etaoin shrdlu"[rig_random(&rnd) % 13]);
+		for (uint32_t k = 0; k < versions; k++)
+		{
+			LtgVersion	v = {.payload = payload, .payload_len = len, .seq = 1000000 - k,
+			.xid = 77, .state = LTG_COMMITTED, .tag = (uint8_t) (versions - k)};
+
+			if (k + 1 == versions)
+			{
+				v.state = LTG_SETTLED;
+				v.xid = v.seq = 0;
+			}
+			else if (rig_random(&rnd) % 8 == 0)
+			{
+				v.kind = LTG_DELETE;
+				v.aux = i;
+				v.payload_len = 0;
+			}
+			model_add(m, key, long_keys ? 8 + i % 30 : 5, &v);
+			len = change_payload(payload, len, change, &rnd);
+		}
+	}
+}
+
+/* All of the model as one block. */
+static uint8_t *
+one_block(Rig *r, const Model *m, uint32_t *len)
+{
+	LtgBlockBuilder b;
+	uint8_t    *block;
+
+	ltg_builder_init(&b, &r->s);
+	for (uint32_t i = 0; i < m->n; i++)
+	{
+		bool		new_key = i == 0 || ltg_key_cmp(m->e[i].key, m->e[i].key_len,
+													m->e[i - 1].key, m->e[i - 1].key_len) != 0;
+
+		assert_int_equal(ltg_builder_add(&b, m->e[i].key, m->e[i].key_len, &m->e[i].v, new_key), LTG_OK);
+	}
+	*len = (uint32_t) ltg_builder_size(&b, b.n);
+	block = malloc(*len);
+	ltg_builder_build(&b, b.n, block, *len);
+	ltg_builder_free(&b);
+	return block;
+}
+
+/* Nonsense gives nonsense or a refusal, nothing worse (the sanitizers look). */
+static void
+damage_diffs(const uint8_t *packed, uint32_t packed_len, uint32_t stride, uint32_t len, uint64_t *rnd)
+{
+	uint8_t    *back = malloc(len);
+	uint8_t    *scratch = malloc(len);
+
+	for (int round = 0; round < 30; round++)
+	{
+		uint32_t	have = rig_random(rnd) % 4 == 0 ? (uint32_t) (rig_random(rnd) % (packed_len + 1)) : packed_len;
+		uint8_t    *bad = malloc(have + 1);
+		uint32_t	n;
+
+		memcpy(bad, packed, have);
+		for (uint32_t k = (uint32_t) (rig_random(rnd) % 6); k > 0 && have > 0; k--)
+		{
+			uint32_t	within = rig_random(rnd) % 2 ? LTG_BH_BYTES : have;
+
+			bad[rig_random(rnd) % (within < have ? within : have)] = (uint8_t) rig_random(rnd);
+		}
+		bad = realloc(bad, have > 0 ? have : 1);
+		n = ltg_diffs_entries(bad, have, len);
+		if (n > 0)
+		{
+			LtgDiffsEntry *e = malloc(n * sizeof(LtgDiffsEntry));
+
+			(void) ltg_diffs_unpack(bad, have, rig_random(rnd) % 4 == 0 ? 8 * (uint32_t) (rig_random(rnd) % 12) : stride,
+									e, scratch, back, len);
+			free(e);
+		}
+		free(bad);
+	}
+	free(back);
+	free(scratch);
+}
+
+static void
+round_trip_diffs(const uint8_t *block, uint32_t len, uint64_t *rnd, uint32_t *with_columns)
+{
+	uint32_t	n = ltg_diffs_entries(block, len, len);
+	LtgDiffsEntry *e = malloc((n + 1) * sizeof(LtgDiffsEntry));
+	uint8_t    *scratch = malloc(len);
+	uint8_t    *back = malloc(len);
+	LtgDiffs	d;
+
+	if (n > 0 && ltg_diffs_prepare(block, len, e, &d))
+		for (int columns = 0; columns < 2; columns++)
+		{
+			uint32_t	stride = columns ? d.sums.stride : 0;
+			uint8_t    *packed = malloc(d.most + ltg_columns_extra(stride) + 1);
+			uint32_t	packed_len = ltg_diffs_pack(block, &d, e, stride, scratch, packed);
+			uint8_t    *copy = malloc(packed_len);
+
+			*with_columns += stride != 0;
+			assert_true(packed_len <= d.most + ltg_columns_extra(stride));
+			memcpy(copy, packed, packed_len);
+			assert_int_equal(ltg_diffs_entries(packed, packed_len, len), n);
+			memset(back, 0xA5, len);
+			assert_true(ltg_diffs_unpack(packed, packed_len, stride, e, scratch, back, len));
+			assert_memory_equal(block, back, len);
+			/* not a byte more or less will do */
+			memcpy(packed, copy, packed_len);
+			assert_false(ltg_diffs_unpack(packed, packed_len - 1, stride, e, scratch, back, len));
+			memcpy(packed, copy, packed_len);
+			packed[packed_len] = 0;
+			assert_false(ltg_diffs_unpack(packed, packed_len + 1, stride, e, scratch, back, len));
+			damage_diffs(copy, packed_len, stride, len, rnd);
+			free(packed);
+			free(copy);
+			assert_true(ltg_diffs_prepare(block, len, e, &d));
+		}
+	free(e);
+	free(scratch);
+	free(back);
+}
+
+static void
+test_diffs(void **state)
+{
+	uint64_t	rnd = 11;
+	uint32_t	with_columns = 0;
+	Rig			r;
+
+	(void) state;
+	rig_open(&r);
+	for (uint64_t round = 0; round < 400; round++)
+	{
+		uint32_t	keys = 1 + (uint32_t) (rig_random(&rnd) % (round % 20 == 0 ? 900 : 60));
+		Model		m;
+		uint8_t    *block;
+		uint32_t	len;
+
+		versions_model(&m, keys, 1 + (uint32_t) (round % 5), (Change) (rig_random(&rnd) % CHANGES),
+					   round % 3 == 0, round % 4 == 1, round);
+		block = one_block(&r, &m, &len);
+		assert_true(ltg_diffs_entries(block, len, len) == 0 ||
+					ltg_diffs_entries(block, len, len) == m.n);
+		if (round % 5 == 0)		/* one version of each key */
+			assert_int_equal(ltg_diffs_entries(block, len, len), 0);
+		round_trip_diffs(block, len, &rnd, &with_columns);
+		free(block);
+		model_free(&m);
+	}
+	assert_true(with_columns > 40);
+	rig_close(&r);
+}
+
+/* The length of a block of pairs, the older of which differs as told, as it is
+ * stored before compression, less that of the block without older versions. */
+static uint32_t
+second_versions(Rig *r, uint32_t keys, Change change)
+{
+	uint8_t		payload[128];
+	uint32_t	len[2];
+	LtgDiffs	d;
+
+	for (int second = 0; second < 2; second++)
+	{
+		Model		m = {0};
+		uint64_t	rnd = 5;
+		uint8_t    *block;
+		uint8_t    *packed;
+		uint8_t    *scratch;
+		LtgDiffsEntry *e = malloc(2 * keys * sizeof(LtgDiffsEntry));
+
+		for (uint32_t i = 0; i < keys; i++)
+		{
+			uint8_t		key[5] = {0, 0, 0, (uint8_t) (i >> 8), (uint8_t) i};
+			LtgVersion	v = {.payload = payload, .payload_len = 105, .seq = 9, .xid = 7,
+			.state = LTG_COMMITTED};
+
+			for (uint32_t k = 0; k < sizeof(payload); k++)
+				payload[k] = (uint8_t) rig_random(&rnd);
+			payload[20] |= 1;
+			model_add(&m, key, sizeof(key), &v);
+			payload[20]--;
+			if (change == OTHER_LENGTH)
+				v.payload_len = 104;
+			v.state = LTG_SETTLED;
+			v.seq = v.xid = 0;
+			if (second)
+				model_add(&m, key, sizeof(key), &v);
+		}
+		block = one_block(r, &m, &len[second]);
+		if (second)
+		{
+			assert_true(ltg_diffs_prepare(block, len[1], e, &d));
+			packed = malloc(d.most);
+			scratch = malloc(len[1]);
+			len[1] = ltg_diffs_pack(block, &d, e, 0, scratch, packed);
+			free(packed);
+			free(scratch);
+		}
+		free(block);
+		free(e);
+		model_free(&m);
+	}
+	return len[1] - len[0];
+}
+
+static void
+test_size_of_differences(void **state)
+{
+	Rig			r;
+
+	(void) state;
+	rig_open(&r);
+	/* two values for each of 200 entries: of heads, and of kind bytes; a bit for
+	 * each choice, the bits of columns, and one of those, of one value */
+	assert_int_equal(second_versions(&r, 100, SAME_LENGTH), (3 + 25) + (3 + 25) + 13 + 14 + 2);
+	/* two bytes of lengths, and no choices, but per row two steps and a byte, and
+	 * the length of all steps */
+	assert_int_equal(second_versions(&r, 100, OTHER_LENGTH), 4 * (3 + 25) + (3 + 3 + 1) * 100 + 4);
+	rig_close(&r);
+}
+
 /* ---- methods and dictionaries of whole runs ---- */
 
 typedef enum Kind
@@ -106,8 +400,9 @@ typedef enum Kind
 	NOISE
 } Kind;
 
+/* Of each pairs-th key two versions, the newer one by one transaction (0: none). */
 static void
-make_model(Model *m, Kind kind, uint32_t n, uint64_t seed)
+make_versions(Model *m, Kind kind, uint32_t n, uint32_t pairs, uint64_t seed)
 {
 	static const char *const phrase[] = {
 		"https://www.example-shop.com/electronics/item-", "?ref=newsletter&campaign=", "\"device\":\"mobile\",",
@@ -143,8 +438,25 @@ make_model(Model *m, Kind kind, uint32_t n, uint64_t seed)
 			for (uint32_t k = 0; k < v.payload_len; k++)
 				payload[k] = (uint8_t) rig_random(&seed);
 		}
+		if (pairs != 0 && i % pairs == 0)
+		{
+			v.state = LTG_COMMITTED;
+			v.seq = v.xid = 1000;
+			model_add(m, key, sizeof(key), &v);
+			v.state = LTG_SETTLED;
+			v.seq = v.xid = 0;
+			payload[8]--;
+			if (kind == PHRASES)
+				v.payload_len--;
+		}
 		model_add(m, key, sizeof(key), &v);
 	}
+}
+
+static void
+make_model(Model *m, Kind kind, uint32_t n, uint64_t seed)
+{
+	make_versions(m, kind, n, 0, seed);
 }
 
 static void
@@ -165,9 +477,9 @@ read_back(Rig *r, const Model *m, const LtgRunRef *ref)
 	ltg_point_close(&r->s, &p);
 }
 
-/* The codec and stride of the run's first data block. */
+/* How the run's first data block is stored. */
 static void
-first_block(Rig *r, const LtgRunRef *ref, uint8_t *codec, uint8_t *stride)
+first_block(Rig *r, const LtgRunRef *ref, uint8_t *codec, uint8_t *stride, bool *diffs)
 {
 	uint8_t		env[LTG_ENV_BYTES];
 
@@ -176,6 +488,7 @@ first_block(Rig *r, const LtgRunRef *ref, uint8_t *codec, uint8_t *stride)
 	assert_int_equal(env[LTG_ENV_TYPE], LTG_BLOCK_DATA);
 	*codec = env[LTG_ENV_CODEC];
 	*stride = env[LTG_ENV_STRIDE];
+	*diffs = env[LTG_ENV_DIFFS] != 0;
 }
 
 static void
@@ -212,20 +525,164 @@ test_choice(void **state)
 		LtgRunRef	ref;
 		uint8_t		codec;
 		uint8_t		stride;
+		bool		diffs;
 
 		rig_open(&r);
 		make_model(&m, c[i].kind, 4000, i);
 		opt.codec = c[i].choice;
 		opt.last_level = c[i].last;
 		assert_int_equal(model_write(&r, &m, 1, &opt, &ref), LTG_OK);
-		first_block(&r, &ref, &codec, &stride);
+		first_block(&r, &ref, &codec, &stride, &diffs);
 		assert_int_equal(codec, c[i].codec);
 		assert_int_equal(stride, c[i].stride);
+		assert_false(diffs);
 		assert_int_equal(ref.dict_disk_len != 0, c[i].dict);
 		read_back(&r, &m, &ref);
 		model_free(&m);
 		rig_close(&r);
 	}
+}
+
+/* Every version, in order. */
+static void
+read_versions(Rig *r, const Model *m, const LtgRunRef *ref)
+{
+	LtgRunIter *it;
+	LtgVersion	v;
+	uint32_t	i = 0;
+	LtgStatus	st;
+
+	assert_int_equal(ltg_run_check(&r->s, ref), LTG_OK);
+	assert_int_equal(ltg_run_iter_open(&r->s, ref, LTG_CACHE_NORMAL, &it), LTG_OK);
+	for (st = ltg_run_iter_seek_ge(it, NULL, 0); st == LTG_OK; st = ltg_run_iter_next_key(it))
+	{
+		ltg_run_iter_version(it, &v);
+		do
+		{
+			assert_true(i < m->n);
+			model_compare(&v, &m->e[i++].v);
+		} while (ltg_run_iter_older(it, &v) == LTG_OK);
+	}
+	assert_int_equal(st, LTG_END);
+	assert_int_equal(i, m->n);
+	ltg_run_iter_close(it);
+}
+
+/*
+ * Older versions with every method, and what all of them take in the file: less
+ * than nothing where the lengths of payloads, which differ, are stored better, too.
+ */
+static void
+test_versions_in_runs(void **state)
+{
+	static const struct
+	{
+		Kind		kind;
+		LtgCodecChoice choice;
+		bool		last;
+		uint8_t		codec;
+		uint8_t		stride;
+		uint32_t	pairs;
+		int			most;		/* bytes for all older versions */
+	}			c[] = {
+		{NUMBERS, LTG_CODEC_ADAPTIVE, true, LTG_STORED_ZSTD, 2, 1, -5400},
+		{NUMBERS, LTG_CODEC_ADAPTIVE, false, LTG_STORED_LZ4, 2, 1, -6100},
+		{NUMBERS, LTG_CODEC_LZ4, true, LTG_STORED_LZ4, 2, 1, -6100},
+		{NUMBERS, LTG_CODEC_ZSTD, false, LTG_STORED_ZSTD, 2, 1, -5400},
+		{PHRASES, LTG_CODEC_ADAPTIVE, true, LTG_STORED_ZSTD_DICT, 0, 5, -2300},
+		{PHRASES, LTG_CODEC_LZ4, true, LTG_STORED_LZ4, 0, 1, 7900},
+		{PHRASES, LTG_CODEC_ADAPTIVE, false, LTG_STORED_LZ4, 0, 1, 7900},
+		{NOISE, LTG_CODEC_ADAPTIVE, true, LTG_STORED_LZ4, 0, 1, -2700},
+		{NOISE, LTG_CODEC_ZSTD, true, LTG_STORED_ZSTD, 0, 1, -5000},
+	};
+	enum {ROWS = 4000};
+
+	(void) state;
+	for (uint32_t i = 0; i < sizeof(c) / sizeof(c[0]); i++)
+	{
+		LtgRunOptions opt = rig_options();
+		Rig			r;
+		Model		m[2];
+		LtgRunRef	ref[2];
+		uint8_t    *dict = NULL;
+		uint8_t		codec;
+		uint8_t		stride;
+		bool		diffs;
+
+		rig_open(&r);
+		opt.codec = c[i].choice;
+		opt.last_level = c[i].last;
+		for (uint32_t k = 0; k < 2; k++)
+		{
+			make_versions(&m[k], c[i].kind, ROWS, k * c[i].pairs, 7);
+			assert_int_equal(model_write(&r, &m[k], k + 1, &opt, &ref[k]), LTG_OK);
+			read_versions(&r, &m[k], &ref[k]);
+			if (ref[0].dict_id != 0)	/* as when runs are merged */
+			{
+				if (k == 0)
+					assert_int_equal(ltg_run_dictionary(&r.s, &ref[0], &dict, &opt.dict_len), LTG_OK);
+				opt.dict = dict;
+				opt.dict_id = ref[0].dict_id;
+			}
+		}
+		if (dict != NULL)
+			r.port->free(r.port, dict);
+		first_block(&r, &ref[1], &codec, &stride, &diffs);
+		assert_int_equal(codec, c[i].codec);
+		assert_int_equal(stride, c[i].stride);
+		assert_true(diffs);
+		assert_true((int64_t) (ref[1].disk_bytes - ref[0].disk_bytes) <= c[i].most);
+		model_free(&m[0]);
+		model_free(&m[1]);
+		rig_close(&r);
+	}
+}
+
+/* Where differences do not pay, blocks stay as they are. */
+static void
+test_no_differences(void **state)
+{
+	LtgRunOptions opt = rig_options();
+	uint64_t	rnd = 3;
+	uint8_t		codec;
+	uint8_t		stride;
+	bool		diffs;
+	Rig			r;
+	Model		m = {0};
+	LtgRunRef	ref;
+
+	(void) state;
+	rig_open(&r);
+	opt.codec = LTG_CODEC_ZSTD;
+	/* versions that have nothing to do with each other */
+	for (uint32_t i = 0; i < 3000; i++)
+	{
+		uint8_t		key[5] = {0, 0, 0, (uint8_t) (i / 2 >> 8), (uint8_t) (i / 2)};
+		uint8_t		payload[100];
+		LtgVersion	v = {.payload = payload, .payload_len = 100, .seq = 9, .xid = 7,
+		.state = i % 2 == 0 ? LTG_COMMITTED : LTG_SETTLED};
+
+		for (uint32_t k = 0; k < 100; k++)
+			payload[k] = (uint8_t) ("0123456789abcdef"[rig_random(&rnd) % 16]);
+		model_add(&m, key, sizeof(key), &v);
+	}
+	assert_int_equal(model_write(&r, &m, 1, &opt, &ref), LTG_OK);
+	first_block(&r, &ref, &codec, &stride, &diffs);
+	assert_int_equal(codec, LTG_STORED_ZSTD);
+	assert_false(diffs);
+	read_versions(&r, &m, &ref);
+
+	/* who wants no compression gets none */
+	opt.codec = LTG_CODEC_NONE;
+	model_free(&m);
+	make_versions(&m, NUMBERS, 1000, 1, 1);
+	assert_int_equal(model_write(&r, &m, 2, &opt, &ref), LTG_OK);
+	first_block(&r, &ref, &codec, &stride, &diffs);
+	assert_int_equal(codec, LTG_STORED_NONE);
+	assert_false(diffs);
+	read_versions(&r, &m, &ref);
+	model_free(&m);
+	rig_close(&r);
 }
 
 /* Runs share a dictionary as long as it does its work. */
@@ -336,7 +793,11 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_columns),
 		cmocka_unit_test(test_no_columns),
+		cmocka_unit_test(test_diffs),
+		cmocka_unit_test(test_size_of_differences),
 		cmocka_unit_test(test_choice),
+		cmocka_unit_test(test_versions_in_runs),
+		cmocka_unit_test(test_no_differences),
 		cmocka_unit_test(test_inherited_dictionary),
 		cmocka_unit_test(test_many_dictionaries),
 		cmocka_unit_test(test_change_of_nature),

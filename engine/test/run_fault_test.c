@@ -275,6 +275,32 @@ columns_model(Model *m, uint32_t n)
 	}
 }
 
+/* Up to three versions of a key, by columns and by pieces. */
+static void
+versions_model(Model *m, uint32_t n)
+{
+	uint64_t	rnd = 9;
+
+	memset(m, 0, sizeof(*m));
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint8_t		key[5] = {0, 0, 0, (uint8_t) (i / 3 >> 8), (uint8_t) (i / 3)};
+		uint8_t		payload[48];
+		LtgVersion	v = {.payload = payload, .payload_len = 40 + (i % 5 == 2 ? 3 : 0), .seq = 1000 - i % 3,
+		.xid = 7, .state = LTG_COMMITTED};
+
+		if (i % 3 == 0)
+			for (uint32_t k = 0; k < sizeof(payload); k++)
+				payload[k] = (uint8_t) rig_random(&rnd);
+		payload[9 + i % 3]++;
+		if (i % 17 == 3)
+			v.kind = LTG_DELETE;
+		if (v.kind == LTG_DELETE)
+			v.payload_len = 0;
+		model_add(m, key, sizeof(key), &v);
+	}
+}
+
 /* Rows of various lengths that share phrases. */
 static void
 phrases_model(Model *m, uint32_t n)
@@ -306,7 +332,8 @@ phrases_model(Model *m, uint32_t n)
  * file anywhere, in the same steps.
  */
 static void
-change_bytes(const Model *m, const LtgRunOptions *opt, size_t dense, size_t step, bool dictionary)
+change_bytes(const Model *m, const LtgRunOptions *opt, size_t dense, size_t step, bool dictionary,
+			 bool differences)
 {
 	Rig			r;
 	LtgRunRef	ref;
@@ -322,6 +349,7 @@ change_bytes(const Model *m, const LtgRunOptions *opt, size_t dense, size_t step
 	rig_run_path(&r, 1, path, sizeof(path));
 	bytes = slurp(path, &len);
 	assert_int_equal(ref.disk_bytes <= len, 1);
+	assert_int_equal(bytes[ref.dict_offset + ref.dict_disk_len + LTG_ENV_DIFFS], differences);
 	for (i = 0; i < len; i += i < dense || i + 200 > len ? 1 : step)
 	{
 		uint8_t		was = bytes[i];
@@ -378,18 +406,23 @@ every_byte_counts(void **state)
 	(void) state;
 	small_model(&m, 150, 2);
 	opt.block_size = 700;
-	change_bytes(&m, &opt, SIZE_MAX, 1, false);
+	change_bytes(&m, &opt, SIZE_MAX, 1, false, true);
 	model_free(&m);
 
 	columns_model(&m, 600);
 	opt.block_size = 4096;
 	opt.last_level = true;
-	change_bytes(&m, &opt, SIZE_MAX, 1, false);
+	change_bytes(&m, &opt, SIZE_MAX, 1, false, false);
+	model_free(&m);
+
+	versions_model(&m, 400);
+	opt.block_size = 2048;
+	change_bytes(&m, &opt, SIZE_MAX, 1, false, true);
 	model_free(&m);
 
 	phrases_model(&m, 1300);
 	opt.block_size = 16384;
-	change_bytes(&m, &opt, 200, 97, true);
+	change_bytes(&m, &opt, 200, 97, true, false);
 	model_free(&m);
 }
 
@@ -422,6 +455,24 @@ misplaced_blocks(void **state)
 	rig_close(&r);
 }
 
+/* Give the file another format version. */
+static void
+set_version(Rig *r, LtgFileId id, uint32_t version)
+{
+	char		path[128];
+	size_t		len;
+	uint8_t    *bytes = slurp(rig_run_path(r, id, path, sizeof(path)), &len);
+	uint8_t    *t = bytes + len - LTG_TR_BYTES;
+	uint32_t	crc;
+
+	ltg_store32(t + LTG_TR_VERSION, version);
+	crc = ltg_crc32c(0, t, LTG_TR_CRC);
+	crc = ltg_crc32c(crc, t + LTG_TR_VERSION, LTG_TR_BYTES - LTG_TR_VERSION);
+	ltg_store32(t + LTG_TR_CRC, crc);
+	spill(path, bytes, len);
+	free(bytes);
+}
+
 /* A trailer of a later version is refused as such, not as damage. */
 static void
 newer_version(void **state)
@@ -430,28 +481,119 @@ newer_version(void **state)
 	Rig			r;
 	Model		m;
 	LtgRunRef	ref;
-	char		path[128];
-	uint8_t    *bytes;
-	uint8_t    *t;
-	size_t		len;
 	uint64_t	size;
-	uint32_t	crc;
 
 	(void) state;
 	rig_open(&r);
 	small_model(&m, 10, 2);
 	assert_int_equal(model_write(&r, &m, 1, &opt, &ref), LTG_OK);
-	bytes = slurp(rig_run_path(&r, 1, path, sizeof(path)), &len);
-	t = bytes + len - LTG_TR_BYTES;
-	ltg_store32(t + LTG_TR_VERSION, LTG_FORMAT_VERSION + 1);
-	crc = ltg_crc32c(0, t, LTG_TR_CRC);
-	crc = ltg_crc32c(crc, t + LTG_TR_VERSION, LTG_TR_BYTES - LTG_TR_VERSION);
-	ltg_store32(t + LTG_TR_CRC, crc);
-	spill(path, bytes, len);
+	set_version(&r, 1, LTG_FORMAT_VERSION + 1);
 	assert_int_equal(ltg_file_verify(&r.s, 1, &size, NULL, NULL), LTG_VERSION);
 	ltg_clear_error(&r.s);
 	assert_int_equal(ltg_file_verify(&r.s, 99, &size, NULL, NULL), LTG_CORRUPT);
 	assert_string_equal(r.s.err.file, "0000000000000063.run");
+	model_free(&m);
+	rig_close(&r);
+}
+
+/* Version 2 has no differences, and is else the same. */
+static void
+older_version(void **state)
+{
+	LtgRunOptions opt = rig_options();
+	Rig			r;
+	Model		m;
+	LtgRunRef	ref;
+	uint64_t	size;
+	uint32_t	runs = 0;
+
+	(void) state;
+	rig_open(&r);
+	opt.last_level = true;
+	columns_model(&m, 600);
+	assert_int_equal(model_write(&r, &m, 1, &opt, &ref), LTG_OK);
+	model_free(&m);
+	phrases_model(&m, 1300);
+	assert_int_equal(model_write(&r, &m, 2, &opt, &ref), LTG_OK);
+	set_version(&r, 1, 2);
+	set_version(&r, 2, 2);
+	assert_int_equal(ltg_file_verify(&r.s, 1, &size, count_runs, &runs), LTG_OK);
+	assert_int_equal(ltg_file_verify(&r.s, 2, &size, count_runs, &runs), LTG_OK);
+	assert_int_equal(ltg_run_check(&r.s, &ref), LTG_OK);
+	assert_int_equal(read_all(&r, &m, &ref, LTG_CACHE_NORMAL), LTG_OK);
+	model_free(&m);
+	/* several versions, none of them a difference */
+	small_model(&m, 150, 2);
+	opt.codec = LTG_CODEC_NONE;
+	assert_int_equal(model_write(&r, &m, 3, &opt, &ref), LTG_OK);
+	set_version(&r, 3, 2);
+	assert_int_equal(ltg_file_verify(&r.s, 3, &size, count_runs, &runs), LTG_OK);
+	assert_int_equal(read_all(&r, &m, &ref, LTG_CACHE_NORMAL), LTG_OK);
+	assert_int_equal(runs, 3);
+	model_free(&m);
+	rig_close(&r);
+}
+
+/*
+ * Differences whose bytes were changed and whose checksum fits: an error with its
+ * place, or a block that passes for one, but nothing worse.
+ */
+static void
+senseless_differences(void **state)
+{
+	LtgRunOptions opt = rig_options();
+	Rig			r;
+	Model		m;
+	LtgRunRef	ref;
+	char		path[128];
+	size_t		len;
+	uint8_t    *bytes;
+	uint64_t	rnd = 23;
+	uint32_t	caught = 0;
+
+	(void) state;
+	rig_open(&r);
+	versions_model(&m, 90);		/* one block */
+	opt.codec = LTG_CODEC_LZ4;
+	assert_int_equal(model_write(&r, &m, 1, &opt, &ref), LTG_OK);
+	assert_int_equal(ref.height, 0);
+	bytes = slurp(rig_run_path(&r, 1, path, sizeof(path)), &len);
+	for (int i = 0; i < 20000; i++)
+	{
+		uint8_t    *bad = malloc(len);
+		uint8_t    *b = bad + ref.root_offset;
+		uint8_t		place[16];
+		const uint8_t *data;
+		uint32_t	raw;
+		void	   *owned = NULL;
+		LtgBlockPtr at = ltg_run_root(&ref);
+		LtgStatus	st;
+
+		memcpy(bad, bytes, len);
+		assert_int_equal(b[LTG_ENV_DIFFS], 1);
+		b[LTG_ENV_BYTES + rig_random(&rnd) % (ref.root_disk_len - LTG_ENV_BYTES)] = (uint8_t) rig_random(&rnd);
+		if (rig_random(&rnd) % 4 == 0)
+			b[LTG_ENV_STRIDE] = (uint8_t) (rig_random(&rnd) % 10);
+		if (rig_random(&rnd) % 4 == 0)
+			ltg_store32(b + LTG_ENV_RAW, (uint32_t) (1 + rig_random(&rnd) % 9000));
+		ltg_store64(place, 1);
+		ltg_store64(place + 8, ref.root_offset);
+		ltg_store32(b, ltg_crc32c(ltg_crc32c(0, place, sizeof(place)), b + LTG_ENV_STORED,
+								  ref.root_disk_len - LTG_ENV_STORED));
+		spill(path, bad, len);
+		st = ltg_block_read_file(&r.s, &at, LTG_BLOCK_DATA, &owned, &data, &raw);
+		assert_true(st == LTG_OK || st == LTG_CORRUPT);
+		if (st == LTG_CORRUPT)
+		{
+			caught++;
+			assert_int_equal(r.s.err.file_id, 1);
+			assert_int_equal(r.s.err.offset, ref.root_offset);
+		}
+		ltg_clear_error(&r.s);
+		ltg_private_free(&r.s, &owned);
+		free(bad);
+	}
+	assert_true(caught > 5000);
 	free(bytes);
 	model_free(&m);
 	rig_close(&r);
@@ -556,6 +698,8 @@ main(void)
 		cmocka_unit_test(every_byte_counts),
 		cmocka_unit_test(misplaced_blocks),
 		cmocka_unit_test(newer_version),
+		cmocka_unit_test(older_version),
+		cmocka_unit_test(senseless_differences),
 		cmocka_unit_test(senseless_blocks),
 		cmocka_unit_test(bad_input),
 	};
