@@ -233,7 +233,7 @@ stop(LsmRig *r, const char *name)
 	if (at_piece == INTERRUPT)
 		r->interrupted = pieces == 3;
 	if (at_piece == PRESS && pieces == 3)
-		lrig_freeze(&rig);
+		lrig_freeze(&rig);		/* the last arena is active now */
 	if (at_piece == BREAK && pieces == 3)
 		ltg_posix_fail(rig.posix, LTG_FAULT_WRITE, 1, false, 0);
 	if (at_piece == LOOK)

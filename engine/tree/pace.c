@@ -113,15 +113,15 @@ ltg_flush_is_pressed(LtgSession *s)
 {
 	uint32_t	total = s->shared->config.memtable_count;
 	const LtgGenList *l;
-	bool		pressed;
+	uint64_t	arena, room;
 
 	ltg_epoch_enter(s);
 	l = atomic_load_explicit(&s->shared->gens, memory_order_acquire);
-	/* another one waits, or there is none to go on with and it is half full */
-	pressed = l->n > 2 ||
-		(l->n >= total && ltg_gen_used(l->gen[0]) > ltg_gen_capacity(l->gen[0]) / 2);
+	arena = ltg_gen_capacity(l->gen[0]);
+	/* what writers can fill before they have to wait */
+	room = (total - l->n) * arena + arena - ltg_gen_used(l->gen[0]);
 	ltg_epoch_leave(s);
-	return pressed || ltg_pace_must_wait(s, LTG_WORK_LEVEL0);
+	return room <= (total > 2 ? arena : arena / 2) || ltg_pace_must_wait(s, LTG_WORK_LEVEL0);
 }
 
 /* ---- the price of writing ---- */
