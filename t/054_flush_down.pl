@@ -111,8 +111,8 @@ $node->wait_for_catchup($standby);
 my $want = sql($digest);
 is($standby->safe_psql('postgres', $digest), $want, 'the standby has the rows');
 $standby->safe_psql('postgres', "SELECT lightning_stop_point_set('compact:piece')");
+# whoever flushes there, replay of the checkpoint or a restartpoint, is held
 sql('CHECKPOINT');
-$node->wait_for_catchup($standby);
 my $ckpt = IPC::Run::start([ 'psql', '-XAtq', '-h', $standby->host, '-p', $standby->port, '-c', 'CHECKPOINT', 'postgres' ],
 	'<', \undef, '>', \my $o, '2>', \my $e);
 $standby->safe_psql('postgres', "SELECT lightning_stop_point_wait('compact:piece')");

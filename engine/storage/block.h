@@ -130,7 +130,7 @@ extern uint32_t ltg_block_group_start(const uint8_t *b, uint32_t i);
 extern uint32_t ltg_block_key(const uint8_t *b, uint32_t i, uint8_t *buf);
 extern void ltg_block_version(const uint8_t *b, uint32_t i, LtgVersion *v);
 /*
- * Without payloads: a copy of the first ltg_block_keys_len bytes of a plain
+ * Without payloads: a copy of the first ltg_block_keys_len bytes of a
  * block is enough for ltg_block_n, ltg_block_key, ltg_block_entry_key and
  * ltg_block_span.
  */

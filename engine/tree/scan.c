@@ -192,18 +192,19 @@ take_block(LtgScan *scan)
 	uint32_t	n, left;
 	LtgRunIter *it = ltg_merge_lone_run(&scan->merge, &bound, &bound_len);
 	LtgStatus	st;
-	bool		seen;
+	bool		seen = true;
 
 	if (it == NULL)
 		return LTG_NOT_FOUND;
 	ltg_run_iter_block(it, &b);
-	if (!b.plain)
+	if (!b.plain && (scan->snap == NULL || scan->backward))
 		return LTG_NOT_FOUND;
 	n = stretch(scan, &b, bound, bound_len);
 	left = scan->max_rows - scan->n;
 	if ((n < left ? n : left) < BLOCK_PATH_MIN)
 		return LTG_NOT_FOUND;
-	LTG_TRY(judge_block(scan, &b, &seen));
+	if (b.plain)
+		LTG_TRY(judge_block(scan, &b, &seen));
 	if (seen)
 	{
 		if (scan->n > 0 && !ltg_batch_has(scan, &b) && !ltg_batch_fits(scan, &b))
@@ -215,9 +216,14 @@ take_block(LtgScan *scan)
 			LTG_TRY(set_position(scan, key, key_len, false));
 			return LTG_BUSY;
 		}
-		if (n > left)
-			n = left;
-		LTG_TRY(ltg_batch_add_block(scan, &b, n));
+		if (!b.plain)
+			LTG_TRY(ltg_batch_select(scan, &b, n, left, &n));
+		else
+		{
+			if (n > left)
+				n = left;
+			LTG_TRY(ltg_batch_add_block(scan, &b, n));
+		}
 	}
 	/* is anything left to do before the next key is needed? */
 	if (ltg_batch_full(scan) || (seen && !ltg_batch_fits(scan, &b)))

@@ -5,6 +5,7 @@
 #include "tree/scan_batch.h"
 
 #include "storage/block.h"
+#include "tree/visible.h"
 
 /* ---- memory ---- */
 
@@ -200,11 +201,11 @@ ltg_batch_fits(const LtgScan *scan, const LtgBlockView *b)
 	return scan->chunk->used + copy_len(scan, b) <= scan->chunk->size;
 }
 
-LtgStatus
-ltg_batch_add_block(LtgScan *scan, const LtgBlockView *b, uint32_t n)
+/* A part of n rows; the block is copied if it has not been. */
+static LtgStatus
+new_block_part(LtgScan *scan, const LtgBlockView *b, uint32_t n, LtgScanPart **part)
 {
 	uint32_t	len = copy_len(scan, b);
-	LtgScanPart *part;
 
 	if (!ltg_batch_has(scan, b))
 	{
@@ -216,15 +217,89 @@ ltg_batch_add_block(LtgScan *scan, const LtgBlockView *b, uint32_t n)
 		scan->copied_offset = b->offset;
 		scan->copied_to = p;
 	}
-	LTG_TRY(new_part(scan, &part));
-	part->block = scan->copied_to;
-	part->block_len = len;
-	part->at = b->at;
-	part->n = n;
-	part->step = scan->backward ? -1 : 1;
+	LTG_TRY(new_part(scan, part));
+	(*part)->block = scan->copied_to;
+	(*part)->block_len = len;
+	(*part)->at = b->at;
+	(*part)->n = n;
 	scan->n += n;
 	if (!scan->no_payloads)
 		scan->bytes += (uint64_t) b->len * n / b->n;
+	return LTG_OK;
+}
+
+LtgStatus
+ltg_batch_add_block(LtgScan *scan, const LtgBlockView *b, uint32_t n)
+{
+	LtgScanPart *part;
+
+	LTG_TRY(new_block_part(scan, b, n, &part));
+	part->step = scan->backward ? -1 : 1;
+	return LTG_OK;
+}
+
+/* Most versions of a block are by few writers (tree/relabel.h): asked once each. */
+typedef struct Judge
+{
+	LtgSnapshot *snap;
+	LtgXid		xid;			/* 0: none so far */
+	uint32_t	cid;
+	bool		seen;
+} Judge;
+
+static inline bool
+is_seen(Judge *j, const LtgVersion *v)
+{
+	LtgState	fate;
+
+	if (v->state != LTG_COMMITTED || v->kind != LTG_PUT)
+		return ltg_version_seen(j->snap, v, &fate);
+	if (v->xid != j->xid || v->cid != j->cid)
+	{
+		j->seen = ltg_version_seen(j->snap, v, &fate);
+		j->xid = v->xid;
+		j->cid = v->cid;
+	}
+	return j->seen;
+}
+
+LtgStatus
+ltg_batch_select(LtgScan *scan, const LtgBlockView *b, uint32_t n, uint32_t most,
+				 uint32_t *passed)
+{
+	Judge		judge = {.snap = scan->snap};
+	uint32_t	end = b->at + n;
+	uint32_t	i = b->at;
+	uint32_t	found = 0;
+	LtgScanPart *part;
+	uint32_t   *entry;
+	uint8_t    *p;
+
+	LTG_ASSERT(!scan->backward && scan->snap != NULL);
+	LTG_TRY(carve(scan, n * sizeof(*entry), &p));
+	entry = (uint32_t *) (void *) p;
+	for (uint32_t next; i < end && found < most; i = next)
+	{
+		next = ltg_block_group_end(b->data, i);
+		for (uint32_t k = i; k < next; k++)
+		{
+			LtgVersion	v;
+
+			ltg_block_version(b->data, k, &v);
+			if (!is_seen(&judge, &v))
+				continue;
+			if (v.kind == LTG_PUT)
+				entry[found++] = k;
+			break;
+		}
+		if (LTG_UNLIKELY(scan->snap->failed))
+			return LTG_HOST_ERROR;
+	}
+	*passed = i - b->at;
+	if (found == 0)
+		return LTG_OK;
+	LTG_TRY(new_block_part(scan, b, found, &part));
+	part->entry = entry;
 	return LTG_OK;
 }
 
@@ -267,7 +342,10 @@ ltg_batch_row(LtgScan *scan, uint32_t i, const uint8_t **key, uint32_t *key_len,
 		if (scan->ring_used > LTG_KEY_RING - LTG_KEY_MAX)
 			scan->ring_used = 0;
 		buf = scan->ring + scan->ring_used;
-		i = part->step > 0 ? part->at + i : part->at - i;
+		if (part->entry != NULL)
+			i = part->entry[i];
+		else
+			i = part->step > 0 ? part->at + i : part->at - i;
 		if (LTG_UNLIKELY(scan->no_payloads))
 			ltg_block_entry_key(part->block, i, buf, key_len, v);
 		else
@@ -296,7 +374,8 @@ ltg_batch_span(LtgScan *scan, uint32_t i, LtgSpan *span)
 	i -= part->first;
 	span->n = 0;
 	span->rows = part->n - i;
-	if (part->block == NULL || !ltg_block_span(part->block, !scan->no_payloads, span))
+	if (part->block == NULL || part->entry != NULL ||
+		!ltg_block_span(part->block, !scan->no_payloads, span))
 		return;
 	span->n = part->n - i;
 	span->step = part->step;

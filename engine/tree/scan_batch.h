@@ -2,9 +2,10 @@
  * scan_batch.h
  *	  What scan.c and scan_batch.c share: the scan, and the batch it fills.
  *
- * A batch is a list of parts.  A part is a stretch of a plain block, which was
- * copied once as a whole and whose rows are decoded when they are asked for,
- * or rows that were merged and copied one by one.  Without payloads (keys_only)
+ * A batch is a list of parts.  A part is a stretch of a block, which was copied
+ * once as a whole and whose rows are decoded when they are asked for (all
+ * entries of a plain block, otherwise the versions that the snapshot sees), or
+ * rows that were merged and copied one by one.  Without payloads (keys_only)
  * only a block's beginning is copied, up to where its payloads are described.
  */
 #ifndef LTG_SCAN_BATCH_H
@@ -34,6 +35,7 @@ typedef struct LtgScanPart
 	uint32_t	block_len;
 	uint32_t	at;				/* entry of the first row */
 	int32_t		step;			/* 1 or -1 */
+	const uint32_t *entry;		/* entries of the rows; NULL: all from `at` on */
 	uint32_t	row0;
 } LtgScanPart;
 
@@ -101,6 +103,13 @@ extern LtgStatus ltg_batch_add_row(LtgScan *scan, const uint8_t *key, uint32_t k
 								   const LtgVersion *v) LTG_MUST_CHECK;
 /* n entries of the block from its current one on. */
 extern LtgStatus ltg_batch_add_block(LtgScan *scan, const LtgBlockView *b, uint32_t n) LTG_MUST_CHECK;
+/*
+ * Of the next n entries, with all versions of their keys, those that the snapshot
+ * sees, at most `most`.  *passed: so many entries are done with, up to a key's end.
+ * REQUIRES a scan forward by a snapshot.
+ */
+extern LtgStatus ltg_batch_select(LtgScan *scan, const LtgBlockView *b, uint32_t n,
+								  uint32_t most, uint32_t *passed) LTG_MUST_CHECK;
 /* Would the block, if it is not there yet, fit into the main chunk? */
 extern bool ltg_batch_fits(const LtgScan *scan, const LtgBlockView *b);
 extern bool ltg_batch_has(const LtgScan *scan, const LtgBlockView *b);
