@@ -288,10 +288,18 @@ redo_multi_insert(LtgSession *s, Reading *r, LtgXid xid)
 	apply(s, w, n, r->lsn);
 }
 
-/* Find the version that an update was based on. */
+/*
+ * Find the version that an update was based on: the newest one then.  Tags come
+ * again, so nothing that lies under another committed row is it.
+ *
+ * Where files have what came after the record, too (ltg_is_merged), it lies right
+ * under the tombstone of the record's move.  If there is no such tombstone, the move
+ * has aborted.
+ */
 typedef struct BaseSearch
 {
 	uint8		tag;
+	uint64		moved_to;		/* 0, or look for this tombstone first */
 	bool		found;
 	bool		failed;
 	uint8	   *payload;
@@ -303,13 +311,21 @@ base_fn(void *arg, const LtgVersion *v, LtgState *fate)
 {
 	BaseSearch *b = arg;
 
-	if (v->kind != LTG_PUT || v->tag != b->tag || v->state == LTG_ABORTED)
+	if (b->moved_to != 0)
+	{
+		if (v->kind == LTG_DELETE && v->aux == b->moved_to)
+			b->moved_to = 0;
+		return true;
+	}
+	if (v->kind != LTG_PUT || v->state == LTG_ABORTED)
 		return true;
 	if (v->state == LTG_UNRESOLVED && TransactionIdDidAbort((TransactionId) v->xid))
 	{
 		*fate = LTG_ABORTED;
 		return true;
 	}
+	if (v->tag != b->tag)
+		return v->state == LTG_UNRESOLVED && !TransactionIdDidCommit((TransactionId) v->xid);
 	b->payload = MemoryContextAllocExtended(redo_cxt, Max(v->payload_len, 1),
 											MCXT_ALLOC_NO_OOM);
 	if (b->payload == NULL)
@@ -386,11 +402,12 @@ lightning_recovery_check_left_out(void)
 
 /*
  * The payload of a new version, from the image at the end of the record.
- * False if the base version is not there.
+ * new_rowid: where the row moves to, 0: it stays.  False if the base version is not
+ * there.
  */
 static bool
 read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_tag,
-		   LtgVersion *v)
+		   uint64 new_rowid, LtgVersion *v)
 {
 	uint8		key[LIGHTNING_KEY_LEN];
 	BaseSearch	b;
@@ -419,6 +436,8 @@ read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_
 	memset(&b, 0, sizeof(b));
 	b.tag = base_tag;
 	lightning_rowid_key(key, rowid);
+	if (ltg_is_merged(store, key, LIGHTNING_KEY_LEN, r->lsn))
+		b.moved_to = new_rowid;
 	lightning_report(s, ltg_versions(s, store, key, LIGHTNING_KEY_LEN, base_fn, &b), NULL);
 	if (b.failed)
 		ereport(PANIC,
@@ -471,7 +490,7 @@ redo_update(LtgSession *s, Reading *r, LtgXid xid)
 	/* its base may have gone since */
 	if (ltg_is_merged(store, key, LIGHTNING_KEY_LEN, r->lsn))
 		return;
-	if (read_image(s, r, store, rowid, base_tag, &w.v))
+	if (read_image(s, r, store, rowid, base_tag, 0, &w.v))
 		apply(s, &w, 1, r->lsn);
 	else
 		leave_out(r, xid, rowid, base_tag);
@@ -498,13 +517,13 @@ redo_move(LtgSession *s, Reading *r, LtgXid xid)
 	if (r->flags & LIGHTNING_XLF_KEY_CHANGED)
 		w[0].v.flags = LIGHTNING_VF_KEY_CHANGED;
 	start_write(&w[1], store, keys[1], new_rowid, xid, LTG_PUT);
-	/* where only the old place is merged, the base has been kept (keep_bases) */
+	/* where only the old place is merged, the base has been kept (gc_moved) */
 	if (ltg_is_merged(store, keys[1], LIGHTNING_KEY_LEN, r->lsn))
 	{
 		apply(s, w, 1, r->lsn);
 		return;
 	}
-	if (read_image(s, r, store, rowid, base_tag, &w[1].v))
+	if (read_image(s, r, store, rowid, base_tag, new_rowid, &w[1].v))
 		apply(s, w, 2, r->lsn);
 	else
 		leave_out(r, xid, rowid, base_tag);

@@ -40,6 +40,11 @@ sub change
 	sql("UPDATE t SET pad = pad || 'x' WHERE id % 70 = $round");
 	sql("DELETE FROM t WHERE id % 2000 = $round");
 	sql("BEGIN; UPDATE t SET n = -1 WHERE id % 10 = 1; UPDATE t SET k = -1 WHERE id % 90 = 1; ROLLBACK");
+
+	# a move that was rolled back, and then so many versions that their tags come
+	# again; in one row after another version of the same transaction
+	sql("BEGIN; UPDATE t SET n = -1 WHERE id = 5; UPDATE t SET k = -1 WHERE id IN (5, 7); ROLLBACK");
+	sql("UPDATE t SET n = n + 1, pad = md5(pad) || md5(n::text) WHERE id IN (5, 7)") for 1 .. 135;
 }
 
 # A session whose flush is held after its first piece.

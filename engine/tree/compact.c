@@ -168,31 +168,57 @@ level_grave(const Compaction *c, LtgVersion *v, uint32_t kept)
 		last->seq = v[kept - 2].seq - 1;
 }
 
-/*
- * A row of the generation has moved: replay of the move, should the row's new
- * place not be merged by then, finds the old version here (C8).  Nothing but what
- * was aborted goes, and nothing is settled that hides something.  Returns how many
- * versions stay.
- */
-static uint32_t
-keep_bases(LtgVersion *v, uint32_t n)
+/* The newest version of v[0..n) whose writer has not aborted; n: there is none. */
+static LtgStatus
+find_newest(Compaction *c, LtgVersion *v, uint32_t n, uint32_t *at)
 {
-	uint32_t	kept = 0;
-
-	for (uint32_t i = 0; i < n; i++)
+	for (*at = 0; *at < n; (*at)++)
 	{
-		if (v[i].state == LTG_ABORTED)
-			continue;
-		if (v[i].state == LTG_SETTLED && v[i].xid != 0)
-			v[i].state = LTG_COMMITTED;
-		v[kept++] = v[i];
-		if (v[i].state == LTG_SETTLED)
+		LtgVersion *x = &v[*at];
+		LtgXidStatus fate = LTG_XID_IN_PROGRESS;
+
+		if (x->state == LTG_UNRESOLVED)
+			LTG_TRY(ltg_fates_get(&c->fates, x->xid, &fate));
+		if (fate == LTG_XID_COMMITTED)
+			x->state = LTG_COMMITTED;
+		if (x->state != LTG_ABORTED && fate != LTG_XID_ABORTED)
 			break;
 	}
-	return kept;
+	return LTG_OK;
 }
 
-/* *moved: a version from the generation says where its row has gone. */
+static bool
+is_move(const LtgVersion *v)
+{
+	return v->kind == LTG_DELETE && v->aux != LTG_AUX_NONE && v->aux != LTG_AUX_OTHER_PARTITION;
+}
+
+/*
+ * As ltg_gc_key, where the generation may say of a row that it has moved.  Replay of
+ * the move, should the row's new place not be merged by then, finds the old version
+ * here (C8): right under the tombstone, which is not settled, since it would lose
+ * the new place's name.  What lies under it is kept as if it did not exist.  A move
+ * that was aborted has nothing to be replayed.
+ */
+static LtgStatus
+gc_moved(Compaction *c, LtgVersion *v, uint32_t n, LtgGcOutcome *gc)
+{
+	uint32_t	at;
+
+	LTG_TRY(find_newest(c, v, n, &at));
+	if (at == n || !is_move(&v[at]) || v[at].xid == 0)
+		return ltg_gc_key(&c->rules, v, n, gc);
+	v[0] = v[at];
+	if (v[0].state == LTG_SETTLED)
+		v[0].state = LTG_COMMITTED; /* as a reader has marked it; the id is there */
+	LTG_TRY(ltg_gc_key(&c->rules, v + at + 1, n - at - 1, gc));
+	memmove(v + 1, v + at + 1, gc->kept * sizeof(LtgVersion));
+	gc->kept++;
+	gc->asks_bottom = gc->vanished = false;
+	return LTG_OK;
+}
+
+/* *moved: a version from the generation may say where its row has gone. */
 static LtgStatus
 collect_versions(Compaction *c, uint32_t key_len, uint64_t *bytes, bool *moved)
 {
@@ -217,7 +243,7 @@ collect_versions(Compaction *c, uint32_t key_len, uint64_t *bytes, bool *moved)
 		{
 			c->part_versions++;
 			c->part_bytes += key_len + v->payload_len;
-			*moved |= v->kind == LTG_DELETE && v->aux != 0;
+			*moved |= is_move(v);
 		}
 	}
 	*bytes += key_len;
@@ -253,7 +279,7 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 
 	LTG_TRY(collect_versions(c, key_len, bytes, &moved));
 	if (moved)
-		gc.kept = keep_bases(vb->v, vb->n);
+		LTG_TRY(gc_moved(c, vb->v, vb->n, &gc));
 	else
 		LTG_TRY(ltg_gc_key(&c->rules, vb->v, vb->n, &gc));
 	if (gc.asks_bottom)
@@ -266,7 +292,7 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 	}
 	if (gc.kept == 0)
 		return LTG_OK;
-	if (c->rules.keep_graves && !moved)
+	if (c->rules.keep_graves)
 		level_grave(c, vb->v, gc.kept);
 	ltg_relabel_key(&c->relabel, vb->v, gc.kept);
 	LTG_TRY(pass_fences(c, key, key_len));
