@@ -115,6 +115,8 @@ struct Sim
 	uint64_t	rng;
 	uint64_t	clock;
 	uint64_t	steps, switches, crash_at, steps_max;
+	const char *near;			/* sim_crash_near; NULL: nowhere */
+	uint64_t	near_n, near_steps;
 	uint64_t	history;
 	uint32_t	switch_chance;	/* in 1/256 per step */
 	bool		trace;
@@ -353,6 +355,7 @@ sim_run(Sim *s, uint64_t crash_after, uint64_t steps_max)
 		}
 	}
 	s->crash_at = 0;
+	s->near = NULL;
 	if (end == SIM_DONE)
 		drop_tasks(s);
 	return end;
@@ -1052,12 +1055,25 @@ sim_pause(LtgPort *port, uint64_t us, LtgPause why)
 	sim_sleep(sim_of(port), us);
 }
 
+void
+sim_crash_near(Sim *s, const char *stop_point, uint64_t n, uint64_t steps)
+{
+	s->near = stop_point;
+	s->near_n = n;
+	s->near_steps = steps;
+}
+
 static void
 sim_stop_point(LtgPort *port, const char *name)
 {
 	Sim		   *s = sim_of(port);
 
 	step(s, name, 0);
+	if (s->near != NULL && strcmp(s->near, name) == 0 && --s->near_n == 0)
+	{
+		s->near = NULL;
+		s->crash_at = s->steps + s->near_steps;
+	}
 	/* these are the interesting places */
 	if (s->running != NULL && sim_random(s, 4) == 0)
 		to_scheduler(s);

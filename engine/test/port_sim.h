@@ -53,6 +53,8 @@ extern uint64_t sim_random(Sim *sim, uint64_t n);
 extern void sim_spawn(Sim *sim, const char *name, void (*fn) (void *arg), void *arg);
 /* Run all tasks; crash_after 0: never. */
 extern SimEnd sim_run(Sim *sim, uint64_t crash_after, uint64_t steps_max);
+/* In the next run: crash so many steps after a stop point was passed n times. */
+extern void sim_crash_near(Sim *sim, const char *stop_point, uint64_t n, uint64_t steps);
 /* Forget all tasks, locks and memory, and do to the files what this kind of
  * crash does. */
 extern void sim_crash(Sim *sim, SimCrash kind);

@@ -23,6 +23,7 @@
  *	 - The checker finds nothing wrong, and a closed database holds no memory.
  */
 #include "test/sim_life.h"
+#include "tree/shared.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,22 @@ run_task(Life *l, const char *name, void (*fn) (void *arg), void *arg, uint64_t 
 	end = sim_run(l->sim, crash_after, STEPS_MAX);
 	describe_end(l, end, name);
 	return end;
+}
+
+/* A crash comes: is a part of a generation in some store's runs (S6)? */
+static void
+note_parted(Life *l)
+{
+	const LtgShared *sh = l->db == NULL ? NULL : l->db->shared;
+	uint64_t	parted = 0;
+
+	for (uint32_t b = 0; sh != NULL && b < sh->store_buckets; b++)
+		for (const LtgStore *st = atomic_load(&sh->stores_by_id[b]); st != NULL;
+			 st = atomic_load(&st->id_next))
+			parted += atomic_load(&st->merged_upto) > atomic_load(&sh->durable);
+	l->parted = parted > 0;
+	l->r->parted += parted > 0;
+	l->r->parted_replayed += parted > 0 && atomic_load(&sh->gens)->n == 1;
 }
 
 /* Open, perhaps with crashes and faults in between; false: something is wrong. */
@@ -115,6 +132,7 @@ work_round(Life *l, bool *power, bool *closed)
 {
 	Writer		w[WRITERS_MAX];
 	bool		crash = life_rnd(l, 8) != 0;
+	bool		early;
 	SimEnd		end;
 
 	l->stop = false;
@@ -137,7 +155,11 @@ work_round(Life *l, bool *power, bool *closed)
 	sim_spawn(l->sim, "checkpointer", life_checkpoint_task, l);
 	choose_faults(l);
 	sim_set_faults(l->sim, &l->faults);
-	end = sim_run(l->sim, crash ? 200 + life_rnd(l, 50000) : 0, STEPS_MAX);
+	if (crash && l->sweep > 0 && life_rnd(l, 2) == 0)
+		sim_crash_near(l->sim, "flush:piece", 1 + life_rnd(l, 6), 1 + life_rnd(l, 300));
+	/* soon again, before the rest is flushed */
+	early = l->parted && life_rnd(l, 2) == 0;
+	end = sim_run(l->sim, early ? 1 + life_rnd(l, 3000) : crash ? 200 + life_rnd(l, 50000) : 0, STEPS_MAX);
 	describe_end(l, end, "working");
 	*closed = false;
 	if (end == SIM_DONE && l->r->ok && life_rnd(l, 2) == 0)
@@ -151,6 +173,9 @@ work_round(Life *l, bool *power, bool *closed)
 	}
 	sim_set_faults(l->sim, NULL);
 	*power = life_rnd(l, 3) != 0;
+	l->parted = false;
+	if (!*closed)
+		note_parted(l);
 	if (!*closed || life_rnd(l, 2) == 0)
 		sim_crash(l->sim, *power ? SIM_POWER : SIM_KILL);
 	else
@@ -191,6 +216,15 @@ choose_life(Life *l)
 	l->opt.compaction_rate = life_rnd(l, 3) == 0 ? (uint64_t) 64 << (10 + life_rnd(l, 8)) : 0;
 	l->txns_per_writer = 10 + life_rnd(l, 120);
 	l->padding_max = life_rnd(l, 3) == 0 ? 1500 : 200;
+	l->sweep = life_rnd(l, 2) == 0 ? 0 : 40 + (int) life_rnd(l, 160);
+	if (l->sweep > 0)
+	{
+		l->opt.space_limit = 10;
+		l->opt.memtable_count = 3;
+		l->opt.file_bytes = (uint64_t) 16 << (10 + life_rnd(l, 2));
+		l->old_readers = (int) life_rnd(l, 2);
+		l->padding_max = 200;
+	}
 }
 
 void

@@ -15,6 +15,8 @@ typedef struct SimReport
 	char		what[1024];		/* the first thing that went wrong */
 	uint64_t	steps, switches, faults;
 	uint64_t	commits, conflicts, lost_async, in_doubt, rounds, crashes_in_recovery;
+	uint64_t	parted;			/* crashes while a flush had come through in part */
+	uint64_t	parted_replayed;	/* of them: the flush was that of an earlier life */
 	uint64_t	history;		/* equal for equal runs */
 } SimReport;
 

@@ -75,6 +75,8 @@ typedef struct Life
 	int			writers_left;
 	uint64_t	txns_per_writer;
 	uint32_t	padding_max;
+	int			sweep;			/* rows of each writer that are written again and
+								 * again, so that flushes are merges; 0: none */
 	bool		stop;
 	uint64_t	events;
 	uint32_t	n_txns;
@@ -86,6 +88,7 @@ typedef struct Life
 	int			checks;
 	SimFaults	faults;
 	bool		round_faulty;
+	bool		parted;			/* at the last crash: see note_parted */
 } Life;
 
 typedef struct Writer

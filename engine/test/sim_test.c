@@ -59,6 +59,8 @@ main(int argc, char **argv)
 		sum.in_doubt += r.in_doubt;
 		sum.rounds += r.rounds;
 		sum.crashes_in_recovery += r.crashes_in_recovery;
+		sum.parted += r.parted;
+		sum.parted_replayed += r.parted_replayed;
 		if (!r.ok)
 		{
 			printf("FAILED: seed %llu: %s\n", (unsigned long long) seed, r.what);
@@ -68,12 +70,14 @@ main(int argc, char **argv)
 	}
 	printf("%llu seeds from %llu: %llu rounds, %llu steps, %llu switches, %llu faults, "
 		   "%llu commits, %llu conflicts, %llu unsynced ones lost, %llu in doubt, "
-		   "%llu crashes while opening; %d failed\n",
+		   "%llu crashes while opening, %llu between two pieces of a flush, %llu before the next one; %d failed\n",
 		   (unsigned long long) count, (unsigned long long) first,
 		   (unsigned long long) sum.rounds, (unsigned long long) sum.steps,
 		   (unsigned long long) sum.switches, (unsigned long long) sum.faults,
 		   (unsigned long long) sum.commits, (unsigned long long) sum.conflicts,
 		   (unsigned long long) sum.lost_async, (unsigned long long) sum.in_doubt,
-		   (unsigned long long) sum.crashes_in_recovery, failed);
+		   (unsigned long long) sum.crashes_in_recovery,
+		   (unsigned long long) sum.parted,
+		   (unsigned long long) sum.parted_replayed, failed);
 	return failed != 0;
 }

@@ -189,7 +189,8 @@ one_batch(Life *l, int writer)
 	char		key[16];
 	lt_batch   *b;
 	lt_status	st = lt_batch_create(l->db, &b);
-	int			n = 1 + (int) life_rnd(l, 6);
+	int			n = l->sweep > 0 ? CHANGES_MAX - 1 : 1 + (int) life_rnd(l, 6);
+	int			first = l->sweep > 0 ? (int) life_rnd(l, (uint64_t) l->sweep) : 0;
 
 	if (st != LT_OK)
 	{
@@ -205,7 +206,8 @@ one_batch(Life *l, int writer)
 		uint64_t	value = life_rnd(l, 1000);
 		uint32_t	padding = (uint32_t) life_rnd(l, l->padding_max + 1);
 
-		snprintf(key, sizeof(key), "b%d-%d", writer, (int) life_rnd(l, 30));
+		snprintf(key, sizeof(key), "b%d-%d", writer, l->sweep > 0 ? (first + i) % l->sweep :
+				 (int) life_rnd(l, 30));
 		if (life_rnd(l, 4) == 0)
 		{
 			st = lt_batch_delete(b, NULL, key, strlen(key));
@@ -237,7 +239,7 @@ life_writer_task(void *arg)
 
 	for (uint64_t i = 0; i < l->txns_per_writer && !l->stop; i++)
 	{
-		if (life_rnd(l, 4) == 0)
+		if (life_rnd(l, l->sweep > 0 ? 8 : 4) <= (l->sweep > 0 ? 6 : 0))
 			one_batch(l, w->number);
 		else
 			one_transaction(l, w->number);

@@ -552,6 +552,8 @@ publish_piece(Compaction *c)
 	port->free(port, refs);
 	LTG_TRY(st);
 	LTG_STOP_POINT(port, "compact:piece");
+	if (c->plan->part.gen != NULL)
+		LTG_STOP_POINT(port, "flush:piece");
 	return LTG_OK;
 }
 
