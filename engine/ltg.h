@@ -305,6 +305,11 @@ extern LtgStatus ltg_flush(LtgSession *s, LtgFlushResult *r) LTG_MUST_CHECK;
  * manifest with D >= lsn is durable.  Freezing waits for writers between log and
  * apply, so nothing at or below lsn is missed. */
 extern LtgStatus ltg_flush_upto(LtgSession *s, LtgSeq lsn, LtgFlushResult *r) LTG_MUST_CHECK;
+/*
+ * The caller's flushes are waited for, from now on or (off) no more: they, and one that
+ * another session is at, are to write no more than they must.
+ */
+extern void ltg_hurry(LtgSession *s, bool on);
 extern bool ltg_flush_needed(LtgSession *s);	/* a frozen generation waits */
 extern LtgSeq ltg_durable(LtgSession *s);		/* D of the current manifest */
 

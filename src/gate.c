@@ -395,6 +395,7 @@ close_gate(LtgSession *s)
 	bool		done;
 
 	set_state(LIGHTNING_GATE_CLOSED);
+	ltg_hurry(s, true);
 	lightning_drain_writers(s);
 
 	done = flush_for(s, GetXLogInsertRecPtr(), true, GATE_CLOSE_ATTEMPTS) &&
@@ -548,9 +549,11 @@ recovery_flush(XLogRecPtr position)
 
 	lightning_recovery_check_left_out();
 	port->replayed = position;
+	ltg_hurry(s, true);			/* nothing is replayed meanwhile */
 	do
 		st = ltg_flush_upto(s, Max(position, GetXLogReplayRecPtr(NULL)), &result);
 	while (recovery_waits_for_space(s, st));
+	ltg_hurry(s, false);
 	port->replayed = InvalidXLogRecPtr;
 	lightning_report(s, st, NULL);
 	ConditionVariableBroadcast(&lightning_shared->room_cv);

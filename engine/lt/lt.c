@@ -442,7 +442,11 @@ start(lt_db *db)
 		 * properly must not pile them up */
 		lt_wal_stats(db->wal, &ws);
 		if (ws.segments > SEGMENTS_AT_OPEN_MAX)
+		{
+			ltg_hurry(ses->s, true);
 			st = lt_do_checkpoint(db, ses);
+			ltg_hurry(ses->s, false);
+		}
 	}
 	ltg_set_rate_limit(ses->s, db->opt.compaction_rate);
 	(void) lt_session_done(db, ses, st);
@@ -586,7 +590,10 @@ lt_close(lt_db *db)
 	{
 		st = lt_session_get(db, false, &ses);
 		if (st == LTG_OK)
+		{
+			ltg_hurry(ses->s, true);
 			st = (LtgStatus) lt_session_done(db, ses, lt_do_checkpoint(db, ses));
+		}
 	}
 	/* after a failed checkpoint the log is what is left: try all the same */
 	sync_st = lt_wal_sync(db->wal, lt_wal_position(db->wal), &err);

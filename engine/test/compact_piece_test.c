@@ -25,7 +25,7 @@ static LtgStore *t;
 static uint32_t version[ROWS];	/* 0: no such row */
 static uint32_t pieces;
 static uint32_t least_files, most_cut;
-static enum {LOOK, FAIL, INTERRUPT, PRESS, BREAK} at_piece;
+static enum {LOOK, FAIL, INTERRUPT, PRESS, BREAK, HURRY} at_piece;
 
 static void
 problem(void *arg, const char *text)
@@ -234,6 +234,8 @@ stop(LsmRig *r, const char *name)
 		r->interrupted = pieces == 3;
 	if (at_piece == PRESS && pieces == 3)
 		lrig_freeze(&rig);		/* the last arena is active now */
+	if (at_piece == HURRY && pieces == 3)
+		ltg_hurry(rig.s, true);
 	if (at_piece == BREAK && pieces == 3)
 		ltg_posix_fail(rig.posix, LTG_FAULT_WRITE, 1, false, 0);
 	if (at_piece == LOOK)
@@ -525,10 +527,10 @@ static void
 flush_cut_short(void **state)
 {
 	(void) state;
-	for (int broken = 0; broken < 2; broken++)
+	for (int why = 0; why < 3; why++)
 	{
 		prepare_flush();
-		at_piece = broken ? BREAK : PRESS;
+		at_piece = why == 0 ? PRESS : why == 1 ? BREAK : HURRY;
 		flush_in_pieces(LTG_OK);
 		assert_int_equal(pieces, 3);
 		assert_int_equal(info().l0_runs, 1);
@@ -592,6 +594,24 @@ flush_keeps_bases(void **state)
 	}
 }
 
+static void
+flush_in_a_hurry(void **state)
+{
+	LtgFlushResult r;
+
+	(void) state;
+	prepare_flush();
+	ltg_hurry(rig.s, true);
+	at_piece = LOOK;
+	flush_in_pieces(LTG_OK);
+	assert_int_equal(pieces, 0);
+	assert_int_equal(info().l0_runs, 1);
+	ltg_hurry(rig.s, false);
+	lrig_ok(&rig, ltg_flush_upto(rig.s, frozen_at, &r));
+	read_all();
+	lrig_close(&rig);
+}
+
 int
 main(void)
 {
@@ -603,6 +623,7 @@ main(void)
 		cmocka_unit_test(flush_goes_on),
 		cmocka_unit_test(flush_crashes),
 		cmocka_unit_test(flush_cut_short),
+		cmocka_unit_test(flush_in_a_hurry),
 		cmocka_unit_test(flush_keeps_bases),
 	};
 

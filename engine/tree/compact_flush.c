@@ -8,8 +8,8 @@
  * space than its rows need.  So that run is not written at all.  The merge takes effect in
  * pieces, as any merge into a level does (C7), and each of them says how far
  * the generation is done (S6).  The memory is needed until the end, so this is
- * for quiet times: when arenas become scarce, or an error comes in between,
- * the rest is flushed to level 0.
+ * for quiet times: when arenas become scarce, somebody waits for the flush
+ * (ltg_hurry), or an error comes in between, the rest is flushed to level 0.
  *
  * Lock: LTG_LOCK_FLUSH over all of it.
  */

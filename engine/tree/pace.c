@@ -108,6 +108,15 @@ ltg_pace_slice(LtgSession *s, uint64_t most)
 	return limit < 65536 ? 65536 : limit;
 }
 
+void
+ltg_hurry(LtgSession *s, bool on)
+{
+	if (on)
+		atomic_fetch_add_explicit(&s->shared->hurried, 1, memory_order_relaxed);
+	else
+		atomic_fetch_sub_explicit(&s->shared->hurried, 1, memory_order_relaxed);
+}
+
 bool
 ltg_flush_is_pressed(LtgSession *s)
 {
@@ -115,6 +124,8 @@ ltg_flush_is_pressed(LtgSession *s)
 	const LtgGenList *l;
 	uint64_t	arena, room;
 
+	if (atomic_load_explicit(&s->shared->hurried, memory_order_relaxed) > 0)
+		return true;
 	ltg_epoch_enter(s);
 	l = atomic_load_explicit(&s->shared->gens, memory_order_acquire);
 	arena = ltg_gen_capacity(l->gen[0]);

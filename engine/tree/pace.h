@@ -31,7 +31,8 @@ extern bool ltg_pace_must_wait(LtgSession *s, LtgWorkClass class);
 /* Bytes after which the limit should be asked again. */
 extern uint64_t ltg_pace_slice(LtgSession *s, uint64_t most);
 
-/* A flush had better be short: arenas are scarce, or background work is limited. */
+/* A flush had better be short: arenas are scarce, background work is
+ * limited, or somebody can do nothing else until it is done. */
 extern bool ltg_flush_is_pressed(LtgSession *s);
 
 /* Events that the price of writing depends on. */
