@@ -26,6 +26,7 @@ static uint32_t version[ROWS];	/* 0: no such row */
 static uint32_t pieces;
 static uint32_t least_files, most_cut;
 static enum {LOOK, FAIL, INTERRUPT, PRESS, BREAK, HURRY} at_piece;
+static bool unlogged;
 
 static void
 problem(void *arg, const char *text)
@@ -56,7 +57,19 @@ put(LtgXid x, uint32_t i, uint32_t v)
 	}
 	memcpy(payload, &i, 4);
 	memcpy(payload + 4, &v, 4);
-	lrig_write(&rig, t, key, 5, LTG_PUT, payload, sizeof(payload), x, 0);
+	if (unlogged)
+	{
+		LtgWrite	w = {.store = t, .key = key, .key_len = 5};
+
+		w.v.kind = LTG_PUT;
+		w.v.xid = x;
+		w.v.payload = (const uint8_t *) payload;
+		w.v.payload_len = sizeof(payload);
+		lrig_ok(&rig, ltg_reserve(rig.s, &w, 1));
+		ltg_apply(rig.s, &w, 1, ltg_next_unlogged_seq(rig.s));
+	}
+	else
+		lrig_write(&rig, t, key, 5, LTG_PUT, payload, sizeof(payload), x, 0);
 	version[i] = v;
 }
 
@@ -371,7 +384,7 @@ prepare_flush(void)
 	c.space_limit = 10;
 	c.memtable_bytes = 4 * 1024 * 1024;
 	lrig_open(&rig, &c);
-	t = lrig_store(&rig, 1, 0);
+	t = lrig_store(&rig, 1, unlogged ? LTG_STORE_UNLOGGED : 0);
 	for (uint32_t round = 0; round < 2; round++)
 	{
 		x = lrig_begin(&rig);
@@ -386,7 +399,7 @@ prepare_flush(void)
 	{
 		uint32_t	i = lrig_below(&rnd, ROWS);
 
-		if (k % 5 == 0)
+		if (k % 5 == 0 && !unlogged)
 			erase(x, i);
 		else
 			put(x, i, 2);
@@ -594,6 +607,32 @@ flush_keeps_bases(void **state)
 	}
 }
 
+/* Nothing is logged between two freezes, so the second cut is the first one's. */
+static void
+flush_same_cut(void **state)
+{
+	LtgFlushResult r;
+	LtgXid		x;
+	LtgSeq		cut;
+
+	(void) state;
+	unlogged = true;
+	prepare_flush();
+	at_piece = LOOK;
+	flush_in_pieces(LTG_OK);
+	assert_true(pieces > 0);
+	x = lrig_begin(&rig);
+	for (uint32_t i = 0; i < ROWS; i += 7)
+		put(x, i, 3);
+	lrig_ok(&rig, ltg_freeze(rig.s, &cut));
+	assert_int_equal(cut, frozen_at);
+	lrig_ok(&rig, ltg_flush(rig.s, &r));
+	lrig_end(&rig, x, true);
+	read_all();
+	lrig_close(&rig);
+	unlogged = false;
+}
+
 static void
 flush_in_a_hurry(void **state)
 {
@@ -623,6 +662,7 @@ main(void)
 		cmocka_unit_test(flush_goes_on),
 		cmocka_unit_test(flush_crashes),
 		cmocka_unit_test(flush_cut_short),
+		cmocka_unit_test(flush_same_cut),
 		cmocka_unit_test(flush_in_a_hurry),
 		cmocka_unit_test(flush_keeps_bases),
 	};

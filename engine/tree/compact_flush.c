@@ -27,15 +27,20 @@ ltg_store_is_parted(LtgSession *s, const LtgStore *store)
 	return atomic_load_explicit(&store->merged_upto, memory_order_acquire) > ltg_durable(s);
 }
 
-/* What of the generation an earlier attempt has brought into the runs. */
+/*
+ * What of the generation an earlier attempt has brought into the runs; after a
+ * restart that is told by the cut.  Else it is not: two generations have the same one
+ * where nothing was logged in between, although a store that isn't logged may have
+ * rows in both.
+ */
 static LtgMerged
-merged_before(LtgSession *s, const LtgStore *store, LtgSeq cut)
+merged_before(LtgSession *s, const LtgStore *store, const LtgGeneration *gen, LtgSeq cut)
 {
 	bool		taken = ltg_meta_enter(s);
 	LtgMerged	m = store->merged;
 
 	ltg_meta_leave(s, taken);
-	if (m.upto != cut)
+	if (m.upto != cut || (m.generation != 0 && m.generation != ltg_gen_number(gen)))
 		memset(&m, 0, sizeof(m));
 	return m;
 }
@@ -178,7 +183,7 @@ ltg_flush_down(LtgSession *s, LtgStore *store, uint64_t store_id, LtgGeneration 
 	LtgStatus	st = LTG_BUSY;
 
 	part->list = ltg_gen_list(gen, store_id);
-	part->done = merged_before(s, store, cut);
+	part->done = merged_before(s, store, gen, cut);
 	if (part->list != NULL && !part->done.all && may_pay(s, store, part))
 		st = merge_down(s, store, store_id, &plan);
 	r->versions_in += part->versions;
