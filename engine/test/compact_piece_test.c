@@ -25,7 +25,7 @@ static LtgStore *t;
 static uint32_t version[ROWS];	/* 0: no such row */
 static uint32_t pieces;
 static uint32_t least_files, most_cut;
-static enum {LOOK, FAIL, INTERRUPT, PRESS, BREAK, HURRY} at_piece;
+static enum {LOOK, FAIL, INTERRUPT, PRESS, BREAK, HURRY, ASK} at_piece;
 static bool unlogged;
 
 static void
@@ -249,6 +249,13 @@ stop(LsmRig *r, const char *name)
 		lrig_freeze(&rig);		/* the last arena is active now */
 	if (at_piece == HURRY && pieces == 3)
 		ltg_hurry(rig.s, true);
+	if (at_piece == ASK && pieces == 3)
+	{
+		LtgCompactResult c;
+
+		lrig_expect(&rig, ltg_compact_store(rig.s, t, &c), LTG_BUSY, __FILE__, __LINE__);
+		ltg_clear_error(rig.s);
+	}
 	if (at_piece == BREAK && pieces == 3)
 		ltg_posix_fail(rig.posix, LTG_FAULT_WRITE, 1, false, 0);
 	if (at_piece == LOOK)
@@ -480,6 +487,7 @@ flush_goes_on(void **state)
 	read_all();
 	expect_left_alone();
 	lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+	atomic_store(&t->asked_for, 0);
 	at_piece = LOOK;
 	flush_in_pieces(LTG_OK);
 	assert_in_range(pieces, 3, 1000);
@@ -540,16 +548,24 @@ static void
 flush_cut_short(void **state)
 {
 	(void) state;
-	for (int why = 0; why < 3; why++)
+	for (int why = 0; why < 4; why++)
 	{
 		prepare_flush();
-		at_piece = why == 0 ? PRESS : why == 1 ? BREAK : HURRY;
+		at_piece = why == 0 ? PRESS : why == 1 ? BREAK : why == 2 ? HURRY : ASK;
 		flush_in_pieces(LTG_OK);
 		assert_int_equal(pieces, 3);
 		assert_int_equal(info().l0_runs, 1);
 		assert_int_equal(ltg_durable(rig.s), frozen_at);
 		read_all();
 		lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+		/* who has asked for all of it need not wait for one more */
+		if (at_piece == ASK)
+		{
+			LtgCompactResult r;
+
+			lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
+			assert_true(r.compacted);
+		}
 		restart();
 		lrig_close(&rig);
 	}

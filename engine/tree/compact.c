@@ -456,7 +456,8 @@ heed_limit(Compaction *c)
 
 	c->slice_bytes = ltg_pace_slice(c->s, SLICE_BYTES);
 	if (c->plan->part.gen != NULL)
-		return ltg_flush_is_pressed(c->s) ? LTG_BUSY : LTG_OK;
+		return ltg_flush_is_pressed(c->s) ||
+			ltg_store_is_asked_for(c->s, c->plan->store) ? LTG_BUSY : LTG_OK;
 	if (c->plan->reason == LTG_COMPACT_ALL || !ltg_pace_must_wait(c->s, class))
 		return LTG_OK;
 	atomic_store(&job->phase, LTG_COMPACT_WAITING);

@@ -127,6 +127,7 @@ extern LtgStatus ltg_flush_down(LtgSession *s, LtgStore *store, uint64_t store_i
 								LtgMerged *done) LTG_MUST_CHECK;
 /* C8: a part of a generation is in the store's runs, and D below it. */
 extern bool ltg_store_is_parted(LtgSession *s, const LtgStore *store);
+extern bool ltg_store_is_asked_for(LtgSession *s, const LtgStore *store);
 
 /* ---- compact_score.c ---- */
 

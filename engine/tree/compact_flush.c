@@ -9,7 +9,8 @@
  * pieces, as any merge into a level does (C7), and each of them says how far
  * the generation is done (S6).  The memory is needed until the end, so this is
  * for quiet times: when arenas become scarce, somebody waits for the flush
- * (ltg_hurry), or an error comes in between, the rest is flushed to level 0.
+ * (ltg_hurry) or for the store, or an error comes in between, the rest is flushed to
+ * level 0.
  *
  * Lock: LTG_LOCK_FLUSH over all of it.
  */
@@ -25,6 +26,13 @@ bool
 ltg_store_is_parted(LtgSession *s, const LtgStore *store)
 {
 	return atomic_load_explicit(&store->merged_upto, memory_order_acquire) > ltg_durable(s);
+}
+
+/* Somebody wants to merge all of the store, and waits until nobody else does. */
+bool
+ltg_store_is_asked_for(LtgSession *s, const LtgStore *store)
+{
+	return s->port->now_us(s->port) < atomic_load(&store->asked_for);
 }
 
 /*
@@ -118,6 +126,7 @@ may_pay(LtgSession *s, const LtgStore *store, const LtgFlushPart *part)
 	if (c->space_limit == 0 || ltg_flush_is_pressed(s) || atomic_load(&store->damaged) ||
 		(atomic_load(&store->flags) & LTG_STORE_LOCKS) != 0 ||
 		s->port->now_us(s->port) < atomic_load(&store->compact_not_before) ||
+		ltg_store_is_asked_for(s, store) ||
 		(ltg_store_is_parted(s, store) && part->done.upto != part->cut))
 		return false;
 	ltg_epoch_enter(s);
