@@ -25,7 +25,7 @@ static LtgStore *t;
 static uint32_t version[ROWS];	/* 0: no such row */
 static uint32_t pieces;
 static uint32_t least_files, most_cut;
-static enum {LOOK, FAIL, INTERRUPT, PRESS, BREAK, HURRY, ASK} at_piece;
+static enum {LOOK, FAIL, INTERRUPT, PRESS, BREAK, HURRY, ASK, REPLACE} at_piece;
 static bool unlogged;
 
 static void
@@ -232,6 +232,20 @@ remove_obsolete(void)
 	lrig_ok(&rig, ltg_remove_obsolete(rig.s, UINT64_MAX, &removed));
 }
 
+/* As TRUNCATE does: the same key, an empty store. */
+static void
+replace(void)
+{
+	LtgXid		x;
+
+	t = lrig_store(&rig, 1, 0);
+	memset(version, 0, sizeof(version));
+	x = lrig_begin(&rig);
+	for (uint32_t i = 0; i < ROWS; i += 11)
+		put(x, i, 7);
+	lrig_end(&rig, x, true);
+}
+
 static void
 stop(LsmRig *r, const char *name)
 {
@@ -256,6 +270,8 @@ stop(LsmRig *r, const char *name)
 		lrig_expect(&rig, ltg_compact_store(rig.s, t, &c), LTG_BUSY, __FILE__, __LINE__);
 		ltg_clear_error(rig.s);
 	}
+	if (at_piece == REPLACE && pieces == 3)
+		replace();
 	if (at_piece == BREAK && pieces == 3)
 		ltg_posix_fail(rig.posix, LTG_FAULT_WRITE, 1, false, 0);
 	if (at_piece == LOOK)
@@ -543,6 +559,41 @@ flush_crashes(void **state)
 	lrig_close(&rig);
 }
 
+/* What is said of a store's keys is not said of its successor's. */
+static void
+flush_and_ddl(void **state)
+{
+	(void) state;
+	for (int published = 0; published < 2; published++)
+	{
+		prepare_flush();
+		at_piece = REPLACE;
+		flush_in_pieces(LTG_OK);
+		assert_int_equal(pieces, 3);
+		if (published)
+			lrig_flush_all(&rig);
+		restart();
+		lrig_close(&rig);
+
+		/* the same while D stays below what is merged */
+		prepare_flush();
+		at_piece = INTERRUPT;
+		flush_in_pieces(LTG_INTERRUPTED);
+		replace();
+		read_all();
+		for (int twice = 0; twice < 2; twice++)
+		{
+			if (twice == published)
+				lrig_ok(&rig, ltg_publish_drops(rig.s));
+			restart();
+		}
+		lrig_flush_all(&rig);
+		lrig_compact_all(&rig);
+		read_all();
+		lrig_close(&rig);
+	}
+}
+
 /* The rest goes to level 0. */
 static void
 flush_cut_short(void **state)
@@ -677,6 +728,7 @@ main(void)
 		cmocka_unit_test(flush_between_pieces),
 		cmocka_unit_test(flush_goes_on),
 		cmocka_unit_test(flush_crashes),
+		cmocka_unit_test(flush_and_ddl),
 		cmocka_unit_test(flush_cut_short),
 		cmocka_unit_test(flush_same_cut),
 		cmocka_unit_test(flush_in_a_hurry),

@@ -498,6 +498,7 @@ lrig_restart(LsmRig *rig)
 	{
 		RigRecord  *r = rig->log[i];
 		LtgWrite	w = {.key = r->bytes, .key_len = r->key_len};
+		LtgStatus	st;
 
 		if (r->lsn <= durable)
 			continue;
@@ -508,7 +509,10 @@ lrig_restart(LsmRig *rig)
 			ltg_ddl_unpin(rig->s);
 			continue;
 		}
-		lrig_ok(rig, ltg_store_find(rig->s, &r->store, &w.store));
+		st = ltg_store_find(rig->s, &r->store, &w.store);
+		if (st == LTG_NOT_FOUND && ltg_store_was_dropped(rig->s, &r->store))
+			continue;
+		lrig_ok(rig, st);
 		w.v.kind = r->kind;
 		w.v.tag = r->tag;
 		w.v.aux = r->aux;
