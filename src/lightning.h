@@ -264,6 +264,10 @@ extern void lightning_note_dirty_read(void);
 extern void lightning_fence(void);
 /* The same for what an index says, which may lack what was given up. */
 extern void lightning_fence_index(void);
+/* What lightning_horizon answers must be noted. */
+extern void lightning_note_horizon(LtgXid horizon);
+/* All that is settled was written by older transactions, for conflicts on standbys. */
+extern LtgXid lightning_settled_below(void);
 /* All that files say less of than who wrote it was written by older transactions. */
 extern LtgXid lightning_known_below(void);
 

@@ -87,8 +87,9 @@ typedef struct LightningLive
 {
 	LWLockPadded lock;			/* shared to enter, exclusive to collect */
 	LtgXid		floor;
-	LtgXid		first;			/* of this server's life, or a little later; 0: not
-								 * set yet */
+	pg_atomic_uint64 first;		/* transaction of this server's life, or a little
+								 * later; 0: not set yet */
+	pg_atomic_uint64 settled;	/* the greatest horizon since */
 	pg_atomic_uint64 cut;		/* L5; 0: nobody was ever given up */
 	volatile int limit;			/* the server's lightning.max_snapshot_age */
 	uint32		n_kept;
@@ -144,6 +145,8 @@ lightning_live_shmem_init(void)
 	LWLockInitialize(&live->lock.lock, tranche);
 	live->n_holders = holders();
 	pg_atomic_init_u64(&live->cut, 0);
+	pg_atomic_init_u64(&live->first, 0);
+	pg_atomic_init_u64(&live->settled, 0);
 	live->limit = lightning_max_snapshot_age;
 }
 
@@ -590,30 +593,55 @@ widen_exactly(TransactionId xid)
 	return next + (int64) (int32) (xid - (uint32) next);
 }
 
-/* REQUIRES the lock exclusively. */
 static void
 note_first(void)
 {
-	if (live->first == 0)
-		live->first = U64FromFullTransactionId(ReadNextFullTransactionId());
+	uint64		unset = 0;
+
+	if (pg_atomic_read_u64(&live->first) == 0)
+		(void) pg_atomic_compare_exchange_u64(&live->first, &unset,
+											  U64FromFullTransactionId(ReadNextFullTransactionId()));
+}
+
+/* Before anybody uses it. */
+void
+lightning_note_horizon(LtgXid horizon)
+{
+	uint64		greatest;
+
+	if (live == NULL)
+		return;
+	greatest = pg_atomic_read_u64(&live->settled);
+	while (greatest < horizon &&
+		   !pg_atomic_compare_exchange_u64(&live->settled, &greatest, horizon))
+		;
 }
 
 /*
- * What is settled, or has another's transaction id (N1), was written by a transaction
- * below this one.  What files say of that is right for our snapshots; for one of a
- * standby, if it sees everything below.
+ * What is settled was written by a transaction below this one.  The horizon recedes
+ * when a standby's feedback speaks of an older snapshot, but then what was settled
+ * before stays so.
+ */
+LtgXid
+lightning_settled_below(void)
+{
+	note_first();
+	return Max(pg_atomic_read_u64(&live->first), pg_atomic_read_u64(&live->settled));
+}
+
+/*
+ * So was what has another's transaction id (N1).  What files say of both is right for
+ * our snapshots; for one of a standby, if it sees everything below.
  */
 LtgXid
 lightning_known_below(void)
 {
-	LtgXid		horizon = lightning_horizon();
-	LtgXid		below;
+	LtgXid		floor;
 
-	LWLockAcquire(&live->lock.lock, LW_EXCLUSIVE);
-	note_first();
-	below = Max(Max(live->floor, live->first), horizon);
+	LWLockAcquire(&live->lock.lock, LW_SHARED);
+	floor = live->floor;
 	LWLockRelease(&live->lock.lock);
-	return below;
+	return Max(floor, lightning_settled_below());
 }
 
 void

@@ -465,7 +465,7 @@ lightning_tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot 
 /*
  * Note the newest transaction whose removal of a row made its entries dead: a
  * standby must not go on using snapshots that still see it.  Of a settled
- * tombstone only that much is known: its writer is older than every snapshot.
+ * tombstone only that much is known: its writer was older than every snapshot.
  */
 static void
 advance_horizon(const LightningVersions *kv, TransactionId *horizon)
@@ -480,7 +480,7 @@ advance_horizon(const LightningVersions *kv, TransactionId *horizon)
 			continue;
 		if (v->state == LTG_SETTLED)
 		{
-			xid = (TransactionId) lightning_horizon();
+			xid = (TransactionId) lightning_settled_below();
 			TransactionIdRetreat(xid);
 		}
 		if (TransactionIdIsNormal(xid) &&

@@ -175,10 +175,10 @@ note_removed(Vacuum *vac, const LightningVersions *kv, const LightningRowState *
 
 	if (st->status == LIGHTNING_ROW_DEAD && kv->v[st->top].kind == LTG_DELETE)
 	{
-		/* of a settled one only that is known which is true of all dead ones */
+		/* of a settled one only that is known which is true of all settled ones */
 		if (kv->v[st->top].state == LTG_SETTLED)
 		{
-			xid = vac->oldest_xmin;
+			xid = (TransactionId) lightning_settled_below();
 			TransactionIdRetreat(xid);
 		}
 		else

@@ -87,6 +87,7 @@ lightning_horizon(void)
 	wide = next + (int64) (int32) (oldest - (uint32) next);
 	if (wide > ended_below)
 		ended_below = wide;
+	lightning_note_horizon(wide);
 	return wide;
 }
 

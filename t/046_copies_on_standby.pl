@@ -98,6 +98,38 @@ $reader->query_safe('COMMIT');
 $reader->quit;
 is($standby->safe_psql('postgres', 'SELECT sum(n) FROM t'), 200, 'a new one the rest');
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all()'), 0, 'nothing is wrong');
+
+# Feedback may come late: what is settled by then is settled, and the horizon that
+# says so has receded.
+sub feedback
+{
+	my ($on) = @_;
+	my $is = $on ? 'IS NOT NULL' : 'IS NULL';
+
+	$standby->append_conf('postgresql.conf', 'hot_standby_feedback = ' . ($on ? 'on' : 'off') . "\n");
+	$standby->reload;
+	$primary->poll_query_until('postgres', "SELECT backend_xmin $is FROM pg_stat_replication") or die 'no feedback';
+}
+
+$primary->safe_psql('postgres', 'CREATE TABLE v (id int PRIMARY KEY, k int) USING lightning; CREATE INDEX v_k ON v (k);
+	INSERT INTO v SELECT g, g % 2 FROM generate_series(1, 2000) g');
+for my $how ('VACUUM FULL t', 'VACUUM v')
+{
+	feedback(0);
+	caught_up();
+	$reader = begin($standby);
+	$primary->safe_psql('postgres', $how =~ /FULL/ ? 'UPDATE t SET n = n + 1' : 'DELETE FROM v WHERE k = 0');
+	merge();
+	$primary->safe_psql('postgres', "SELECT lightning_compact('v')");
+	feedback(1);
+	$primary->safe_psql('postgres', $how);
+	caught_up();
+	my $query = $how =~ /FULL/ ? 'SELECT sum(n) FROM t' : 'SELECT count(*) FROM v WHERE k = 0';
+	my ($seen) = eval { $reader->query("SET enable_seqscan = off; SET enable_bitmapscan = off; $query"); };
+	is($seen // '', '', "$how: nor does one that feedback speaks of too late");
+	eval { $reader->quit; };
+}
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all()'), 0, 'nothing is wrong');
 $standby->stop;
 $primary->stop;
 done_testing();
