@@ -294,7 +294,8 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 		return LTG_OK;
 	if (c->rules.keep_graves)
 		level_grave(c, vb->v, gc.kept);
-	ltg_relabel_key(&c->relabel, vb->v, gc.kept);
+	if (!moved)					/* a base may be older than the horizon: N1 */
+		ltg_relabel_key(&c->relabel, vb->v, gc.kept);
 	LTG_TRY(pass_fences(c, key, key_len));
 	for (uint32_t i = 0; i < gc.kept; i++)
 		LTG_TRY(ltg_writeout_add(&c->out, key, key_len, &vb->v[i]));
