@@ -718,6 +718,54 @@ flush_in_a_hurry(void **state)
 	lrig_close(&rig);
 }
 
+/* A flush of many tables does not become as many merges. */
+static void
+flush_of_many(void **state)
+{
+	LtgCompactResult r;
+	LtgFlushResult f;
+	LtgConfig	c;
+	LtgStats	stats;
+	uint64_t	before;
+	uint32_t	down = 0;
+
+	(void) state;
+	lrig_config(&c);
+	c.space_limit = 10;
+	c.memtable_bytes = 4 * 1024 * 1024;
+	lrig_open(&rig, &c);
+	for (uint32_t round = 0; round < 2; round++)
+	{
+		LtgXid		x = lrig_begin(&rig);
+
+		for (uint32_t i = 1; i <= 40; i++)
+		{
+			t = round == 0 ? lrig_store(&rig, i, 0) : lrig_find(&rig, i);
+			for (uint32_t k = 0; k < 200; k++)
+				put(x, k, round + 1);
+		}
+		lrig_end(&rig, x, true);
+		if (round == 0)
+			lrig_flush_all(&rig);
+		for (uint32_t i = 1; i <= 40 && round == 0; i++)
+			lrig_ok(&rig, ltg_compact_store(rig.s, lrig_find(&rig, i), &r));
+	}
+	ltg_stats(rig.s, &stats);
+	before = stats.manifest;
+	lrig_freeze(&rig);
+	lrig_ok(&rig, ltg_flush(rig.s, &f));
+	for (uint32_t i = 1; i <= 40; i++)
+	{
+		t = lrig_find(&rig, i);
+		down += info().l0_runs == 0;
+	}
+	assert_int_equal(down, 32);
+	ltg_stats(rig.s, &stats);
+	assert_in_range(stats.manifest - before, 33, 33 * 30);
+	lrig_ok(&rig, ltg_check_all(rig.s, problem, NULL));
+	lrig_close(&rig);
+}
+
 static bool
 note_writer(void *arg, const LtgVersion *v, LtgState *fate)
 {
@@ -790,6 +838,7 @@ main(void)
 		cmocka_unit_test(flush_cut_short),
 		cmocka_unit_test(flush_same_cut),
 		cmocka_unit_test(flush_in_a_hurry),
+		cmocka_unit_test(flush_of_many),
 		cmocka_unit_test(flush_keeps_bases),
 		cmocka_unit_test(bases_are_no_labels),
 	};

@@ -118,12 +118,12 @@ extern void ltg_compact_failed(LtgSession *s, LtgStore *store, LtgStatus st);
 
 /*
  * Merge the store's part of the oldest frozen generation into its last level, if
- * that pays.  LTG_END: all of it is there.  LTG_OK: the rest, *done says which, is
+ * that pays, and `may`.  LTG_END: all of it is there.  LTG_OK: the rest, *done says which, is
  * left to the caller.  Errors but LTG_INTERRUPTED are no reason not to go on so.
  * REQUIRES LTG_LOCK_FLUSH.
  */
 extern LtgStatus ltg_flush_down(LtgSession *s, LtgStore *store, uint64_t store_id,
-								LtgGeneration *gen, LtgSeq cut, LtgFlushResult *r,
+								LtgGeneration *gen, LtgSeq cut, bool may, LtgFlushResult *r,
 								LtgMerged *done) LTG_MUST_CHECK;
 /* C8: a part of a generation is in the store's runs, and D below it. */
 extern bool ltg_store_is_parted(LtgSession *s, const LtgStore *store);

@@ -185,7 +185,7 @@ merge_down(LtgSession *s, LtgStore *store, uint64_t store_id, LtgCompactPlan *pl
 
 LtgStatus
 ltg_flush_down(LtgSession *s, LtgStore *store, uint64_t store_id, LtgGeneration *gen,
-			   LtgSeq cut, LtgFlushResult *r, LtgMerged *done)
+			   LtgSeq cut, bool may, LtgFlushResult *r, LtgMerged *done)
 {
 	LtgCompactPlan plan = {.part = {.gen = gen, .cut = cut}};
 	LtgFlushPart *part = &plan.part;
@@ -193,7 +193,7 @@ ltg_flush_down(LtgSession *s, LtgStore *store, uint64_t store_id, LtgGeneration 
 
 	part->list = ltg_gen_list(gen, store_id);
 	part->done = merged_before(s, store, gen, cut);
-	if (part->list != NULL && !part->done.all && may_pay(s, store, part))
+	if (may && part->list != NULL && !part->done.all && may_pay(s, store, part))
 		st = merge_down(s, store, store_id, &plan);
 	r->versions_in += part->versions;
 	r->row_bytes += part->row_bytes;

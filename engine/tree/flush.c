@@ -30,6 +30,8 @@
 #include "tree/writeout.h"
 
 #define KEYS_PER_POLL 1024
+#define DOWN_MAX 32				/* stores of a flush that are merged: each syncs
+								 * files and manifests of its own */
 #define SAMPLES 256				/* about so many keys of a store are looked up */
 
 typedef struct FlushStore
@@ -55,7 +57,7 @@ typedef struct Flush
 	FlushStore *stores;
 	uint32_t	n_stores, cap_stores;
 	bool		out_of_memory;
-	bool		went_down;		/* some of it was merged: compact_flush.c */
+	uint32_t	n_down;			/* stores that were merged: compact_flush.c */
 	LtgStoreEdit *edits;
 	LtgRunRef  *refs;
 	uint64_t   *hidden;			/* `superseded` of each edit */
@@ -311,8 +313,8 @@ flush_store(Flush *f, const FlushStore *fs)
 	if (store == NULL || list == NULL)
 		return LTG_OK;			/* dropped meanwhile */
 	/* descriptors are type-stable, and this has an eye on the id */
-	st = ltg_flush_down(s, store, fs->id, f->gen, f->cut, f->r, &done);
-	f->went_down |= done.upto == f->cut;
+	st = ltg_flush_down(s, store, fs->id, f->gen, f->cut, f->n_down < DOWN_MAX, f->r, &done);
+	f->n_down += done.upto == f->cut;
 	if (st == LTG_END)
 		return LTG_OK;
 	LTG_TRY(st);
@@ -439,7 +441,7 @@ flush_oldest(LtgSession *s, LtgFlushResult *r)
 		ltg_count_flush(s, r);
 		ltg_pace_take(s, LTG_WORK_FLUSH, r->bytes);
 		/* how fast a flush can be is seen from those that only flush */
-		ltg_pace_flushed(s, f.went_down ? 0 : bytes, s->port->now_us(s->port) - began);
+		ltg_pace_flushed(s, f.n_down > 0 ? 0 : bytes, s->port->now_us(s->port) - began);
 	}
 	return st;
 }
