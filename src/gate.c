@@ -84,6 +84,7 @@ typedef struct ClosedMark
 
 static volatile sig_atomic_t got_sigterm = false;
 static volatile sig_atomic_t got_sighup = false;
+static LtgSession *volatile gate_session = NULL;
 static bool clean_exit = false;
 static bool mark_removed = false;
 static emit_log_hook_type prev_emit_log_hook = NULL;
@@ -228,6 +229,9 @@ handle_sigterm(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
 
+	/* a flush that is under way had better end soon */
+	if (!got_sigterm && gate_session != NULL)
+		ltg_hurry(gate_session, true);
 	got_sigterm = true;
 	SetLatch(MyLatch);
 	errno = save_errno;
@@ -289,6 +293,8 @@ asked_to_stop(void)
 	{
 		got_sigterm = false;	/* first: the next one is looked at again */
 		stopping = stopping || postmaster_is_stopping();
+		if (!stopping && gate_session != NULL)
+			ltg_hurry(gate_session, false);
 	}
 	return stopping;
 }
@@ -486,6 +492,7 @@ lightning_gate_main(Datum arg)
 
 	s = lightning_session();
 	lightning_port()->background = true;
+	gate_session = s;
 
 	hold_checkpoints();
 

@@ -106,6 +106,24 @@ for my $end ('release', 'kill server', 'kill server twice')
 	check_clean($node, "$end, merged");
 }
 
+# ---- who is told to stop makes it short, and this time only ----
+sql("SELECT lightning_compact('t')");
+for my $end ('told to stop', 'not told')
+{
+	sql("UPDATE t SET n = n + 1 WHERE id % 3 <> 0");
+	sql("SELECT lightning_stop_point_set('compact:piece')");
+	my $ckpt = IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', 'CHECKPOINT', 'postgres' ],
+		'<', \undef, '>', \my $o, '2>', \my $e);
+	sql("SELECT lightning_stop_point_wait('compact:piece')");
+	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'lightning gate'")
+		if $end eq 'told to stop';
+	sql("SELECT lightning_stop_point_release('compact:piece')");
+	$ckpt->finish;
+	is(sql("SELECT level0_runs FROM pg_stat_lightning_runs WHERE relname = 't'"), $end eq 'not told' ? '0' : '1',
+		"a flush that was $end");
+	sql("SELECT lightning_compact('t')");
+}
+
 # ---- a standby does the same, with its own files ----
 $node->backup('b');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
