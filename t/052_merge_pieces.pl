@@ -10,8 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# flushes are not merges here: one that is held would hold the writers
-my $node = new_node('main', conf => "autovacuum = off\ncheckpoint_timeout = 1h\nlightning.space_limit = 0\n");
+my $node = new_node('main', conf => "autovacuum = off\ncheckpoint_timeout = 1h\n");
 $node->start;
 $node->safe_psql('postgres', <<SQL);
 CREATE EXTENSION lightning;

@@ -54,7 +54,7 @@ sub hold_flush
 	my ($out, $err) = ('', '');
 	my $h = IPC::Run::start([ 'psql', '-XAtq', '-h', $in->host, '-p', $in->port, '-c', 'SELECT lightning_flush()',
 			'postgres' ], '<', \undef, '>', \$out, '2>', \$err);
-	sql("SELECT lightning_stop_point_wait('compact:piece')");
+	sql("SELECT lightning_stop_point_wait('flush:piece')");
 	return $h;
 }
 
@@ -70,7 +70,7 @@ for my $end ('release', 'kill server', 'kill server twice')
 	$open->query_safe('UPDATE t SET n = -2 WHERE id % 11 = 0');
 	$open->query_safe('UPDATE t SET k = -2 WHERE id % 400 = 0');
 	my $before = sql($digest);
-	sql("SELECT lightning_stop_point_set('compact:piece')");
+	sql("SELECT lightning_stop_point_set('flush:piece')");
 	my $h = hold_flush($node);
 	is(sql("SELECT reason FROM pg_stat_progress_lightning_compact"), 'flush', "$end: a flush is a merge");
 	is(sql($digest), $before, '... right rows between two pieces');
@@ -78,7 +78,7 @@ for my $end ('release', 'kill server', 'kill server twice')
 	is(sql("SELECT count(*) FROM lightning_check('t')"), '0', '... and check finds nothing');
 	if ($end eq 'release')
 	{
-		sql("SELECT lightning_stop_point_release('compact:piece')");
+		sql("SELECT lightning_stop_point_release('flush:piece')");
 		$h->finish;
 		$open->query_safe('ROLLBACK');
 		is(sql("SELECT level0_runs FROM pg_stat_lightning_runs WHERE relname = 't'"), '0', 'nothing goes to level 0');
@@ -111,13 +111,13 @@ sql("SELECT lightning_compact('t')");
 for my $end ('told to stop', 'not told')
 {
 	sql("UPDATE t SET n = n + 1 WHERE id % 3 <> 0");
-	sql("SELECT lightning_stop_point_set('compact:piece')");
+	sql("SELECT lightning_stop_point_set('flush:piece')");
 	my $ckpt = IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', 'CHECKPOINT', 'postgres' ],
 		'<', \undef, '>', \my $o, '2>', \my $e);
-	sql("SELECT lightning_stop_point_wait('compact:piece')");
+	sql("SELECT lightning_stop_point_wait('flush:piece')");
 	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'lightning gate'")
 		if $end eq 'told to stop';
-	sql("SELECT lightning_stop_point_release('compact:piece')");
+	sql("SELECT lightning_stop_point_release('flush:piece')");
 	$ckpt->finish;
 	is(sql("SELECT level0_runs FROM pg_stat_lightning_runs WHERE relname = 't'"), $end eq 'not told' ? '0' : '1',
 		"a flush that was $end");
@@ -132,7 +132,7 @@ $standby->start;
 sub standby_sql { return $standby->safe_psql('postgres', $_[0]); }
 
 # at a checkpoint's record replay waits for the flush, which is no merge then
-standby_sql("SELECT lightning_stop_point_set('compact:piece')");
+standby_sql("SELECT lightning_stop_point_set('flush:piece')");
 sql("UPDATE t SET n = n + 4 WHERE id % 6 = 1");
 sql('CHECKPOINT');
 $node->wait_for_catchup($standby);
@@ -143,7 +143,7 @@ is(standby_sql("SELECT level0_runs FROM pg_stat_lightning_runs WHERE relname = '
 sql("UPDATE t SET k = k + 1000 WHERE id % 50 = 4");
 sql("UPDATE t SET n = n + 4 WHERE id % 3 = 1");
 $node->wait_for_catchup($standby);
-standby_sql("SELECT lightning_stop_point_wait('compact:piece')");
+standby_sql("SELECT lightning_stop_point_wait('flush:piece')");
 my $want = sql($digest);
 is(standby_sql($digest), $want, '... and between two pieces of a long one');
 kill_server($standby);

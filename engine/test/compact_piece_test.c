@@ -251,7 +251,7 @@ stop(LsmRig *r, const char *name)
 {
 	uint32_t	n;
 
-	if (strcmp(name, "compact:piece") != 0)
+	if (strcmp(name, "compact:piece") != 0 && strcmp(name, "flush:piece") != 0)
 		return;
 	pieces++;
 	n = cut_runs();

@@ -38,7 +38,8 @@ static uint32_t n_keys;
 static uint64_t rnd;
 static RigSnapshot *old;
 static int	depth;				/* of jobs within pieces of jobs */
-static uint32_t pieces, interrupts;
+static uint32_t pieces, interrupts, flush_pieces, parted_restarts;
+static bool flush_may_end;
 static uint64_t first_seed = 1;
 static uint64_t n_seeds = 40;
 
@@ -259,7 +260,7 @@ read_all(void)
 /* ---- between pieces ---- */
 
 static void
-others_work(void)
+others_work(bool may_flush)
 {
 	LtgCompactResult r;
 	LtgFlushResult flushed;
@@ -267,7 +268,7 @@ others_work(void)
 
 	depth++;
 	change(1 + lrig_below(&rnd, 300));
-	if (one_in(2))
+	if (may_flush && one_in(2))
 	{
 		lrig_freeze(&rig);
 		lrig_ok(&rig, ltg_flush(rig.s, &flushed));
@@ -286,16 +287,19 @@ stop(LsmRig *r, const char *name)
 {
 	uint32_t	removed;
 
-	if (strcmp(name, "compact:piece") != 0)
+	bool		flush = strcmp(name, "flush:piece") == 0;
+
+	if (!flush && strcmp(name, "compact:piece") != 0)
 		return;
 	pieces++;
+	flush_pieces += flush;
 	if (one_in(2))
 		lrig_ok(&rig, ltg_remove_obsolete(rig.s, UINT64_MAX, &removed));
 	if (one_in(4))
 		read_all();
 	if (depth < 2 && one_in(2))
-		others_work();
-	if (one_in(8))
+		others_work(!flush);
+	if (flush ? flush_may_end && one_in(4) : one_in(8))
 	{
 		r->interrupted = true;
 		interrupts++;
@@ -318,6 +322,9 @@ merge_some(void)
 	}
 	else
 		st = ltg_compact(rig.s, &r);
+	/* nobody, while D is below what files have */
+	if (st == LTG_BUSY && atomic_load(&t->merged_upto) > ltg_durable(rig.s))
+		st = LTG_OK;
 	lrig_expect(&rig, st, rig.interrupted ? LTG_INTERRUPTED : LTG_OK, __FILE__, __LINE__);
 	ltg_clear_error(rig.s);
 	rig.interrupted = false;
@@ -370,6 +377,42 @@ begin(uint64_t seed)
 	lrig_end(&rig, x, true);
 }
 
+/* It may end between two pieces, and go on, or the process may. */
+static void
+flush_some(void)
+{
+	LtgFlushResult r;
+	LtgStatus	st;
+
+	lrig_freeze(&rig);
+	do
+	{
+		flush_may_end = true;
+		st = ltg_flush(rig.s, &r);
+		flush_may_end = false;
+		lrig_expect(&rig, st, rig.interrupted ? LTG_INTERRUPTED : LTG_OK, __FILE__, __LINE__);
+		ltg_clear_error(rig.s);
+		rig.interrupted = false;
+		if (st == LTG_OK)
+			break;
+		if (one_in(2))
+			read_all();
+		if (one_in(2))
+		{
+			restart();
+			parted_restarts++;
+			/* before the rest is flushed */
+			if (one_in(2))
+				change(1 + lrig_below(&rnd, 200));
+			if (one_in(2))
+				read_all();
+			if (one_in(2))
+				restart();
+			return;
+		}
+	} while (true);
+}
+
 static void
 one_seed(uint64_t seed)
 {
@@ -380,7 +423,7 @@ one_seed(uint64_t seed)
 		if (one_in(4))
 			change_snapshot();
 		if (!one_in(3))
-			lrig_flush_all(&rig);
+			flush_some();
 		if (one_in(5))
 			ltg_store_clear_graves(rig.s, t, ltg_durable(rig.s));
 		merge_some();
@@ -408,7 +451,8 @@ seeds(void **state)
 		one_seed(seed);
 	}
 	assert_true(pieces > n_seeds);
-	print_message("%u pieces, %u interruptions\n", pieces, interrupts);
+	print_message("%u pieces, %u of them of flushes, %u interruptions, %u restarts after one of a flush\n",
+				  pieces, flush_pieces, interrupts, parted_restarts);
 }
 
 int

@@ -553,9 +553,10 @@ publish_piece(Compaction *c)
 	}
 	port->free(port, refs);
 	LTG_TRY(st);
-	LTG_STOP_POINT(port, "compact:piece");
 	if (c->plan->part.gen != NULL)
-		LTG_STOP_POINT(port, "flush:piece");
+		LTG_STOP_POINT(port, "flush:piece");	/* with LTG_LOCK_FLUSH held */
+	else
+		LTG_STOP_POINT(port, "compact:piece");
 	return LTG_OK;
 }
 
