@@ -40,6 +40,7 @@
  *		 piece, how far it has come (S6).  Until that generation is flushed, D is
  *		 below records whose effect is in runs already: the store's other runs
  *		 stay as they are, or replay could miss the version that a delta is based on.
+ *		 Of a row that moved, that version is right under the tombstone.
  */
 #ifndef LTG_COMPACT_H
 #define LTG_COMPACT_H
