@@ -42,6 +42,32 @@ is($node->safe_psql('postgres', $query), $before, 'an aborted update of an abort
 like(slurp_file($node->logfile), qr/must have aborted/, 'its base was gone');
 check_clean($node, 'after it');
 
+# ---- the same, and an older file has another version with the tag of the base ----
+sub hold { $node->safe_psql('postgres', "SELECT lightning_stop_point_set('$_[0]')"); }
+my $update = 'UPDATE u SET n = n + 1, b = md5(b) || md5(b || 1) WHERE a = 1';
+$node->safe_psql('postgres',
+	"CREATE TABLE u (a int PRIMARY KEY, n int, b text) USING lightning;
+	 INSERT INTO u SELECT 1, 0, repeat('x', 64)");
+hold('compact:start');
+$node->safe_psql('postgres', "$update; SELECT lightning_flush()");
+$node->safe_psql('postgres', "$update;\n" x 126 . 'SELECT lightning_flush()');
+my $row = $node->safe_psql('postgres', 'SELECT * FROM u');
+$session = $node->background_psql('postgres');
+$session->query_safe("BEGIN; $update");
+hold('flush:start');
+my $flush = $node->background_psql('postgres', on_error_stop => 0);
+$flush->query_until(qr/go/, "\\echo go\nSELECT lightning_flush();\n");
+$node->safe_psql('postgres', "SELECT lightning_stop_point_wait('flush:start')");
+$session->query_safe('UPDATE u SET n = n + 1 WHERE a = 1');
+$session->query_safe('ROLLBACK');
+$session->quit;
+$node->safe_psql('postgres', "SELECT lightning_stop_point_release('flush:start')");
+$flush->quit;
+$node->stop('immediate');
+$node->start;
+is($node->safe_psql('postgres', 'SELECT * FROM u'), $row, 'an aborted update of an update that is gone, and tags that come again');
+check_clean($node, 'after that');
+
 # ---- the postmaster dies while the checkpointer waits for the gate ----
 $node->safe_psql('postgres', "SELECT lightning_stop_point_set('gate:flush')");
 $node->safe_psql('postgres', "UPDATE t SET b = b || 'kept'");
