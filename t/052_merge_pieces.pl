@@ -10,7 +10,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => "autovacuum = off\ncheckpoint_timeout = 1h\n");
+# flushes are not merges here, so that something is left to be merged
+my $node = new_node('main', conf => "autovacuum = off\ncheckpoint_timeout = 1h\nlightning.space_limit = 0\n");
 $node->start;
 $node->safe_psql('postgres', <<SQL);
 CREATE EXTENSION lightning;

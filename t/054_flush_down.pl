@@ -128,6 +128,7 @@ for my $end ('told to stop', 'not told')
 $node->backup('b');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'b', has_streaming => 1);
+$standby->append_conf('postgresql.conf', "lightning.memtable_size = '8MB'\n");
 $standby->start;
 sub standby_sql { return $standby->safe_psql('postgres', $_[0]); }
 
@@ -139,9 +140,9 @@ $node->wait_for_catchup($standby);
 is(standby_sql($digest), sql($digest), 'the standby has the rows');
 is(standby_sql("SELECT level0_runs FROM pg_stat_lightning_runs WHERE relname = 't'"), '1', '... after a short flush');
 
-# more than an arena
+# more than an arena, most of it committed by the time it is flushed
 sql("UPDATE t SET k = k + 1000 WHERE id % 50 = 4");
-sql("UPDATE t SET n = n + 4 WHERE id % 3 = 1");
+sql(join('', map { "UPDATE t SET n = n + 4 WHERE id % 3 = 1 AND id % 20 = $_;\n" } 0 .. 19));
 $node->wait_for_catchup($standby);
 standby_sql("SELECT lightning_stop_point_wait('flush:piece')");
 my $want = sql($digest);
