@@ -8,6 +8,8 @@
 #	SYNC			synchronous_commit (default off: more load)
 #	LIMIT			lightning.compaction_rate_limit (default 0: none); with one, a
 #					backlog builds up
+#	AMS				on which access methods (default "heap lightning")
+#	LOADS			which loads (default "tpcb inserts")
 #
 # Loads: pgbench's TPC-B, and inserts of rows that hardly compress; both on heap
 # tables first, to tell what is the machine's.  The report goes to standard
@@ -21,7 +23,11 @@ SCALE=${SCALE:-20}
 CLIENTS=${CLIENTS:-4}
 SYNC=${SYNC:-off}
 LIMIT=${LIMIT:-0}
-export PASS_ENV="SECONDS_EACH=$SECONDS_EACH SCALE=$SCALE CLIENTS=$CLIENTS SYNC=$SYNC LIMIT=$LIMIT"
+AMS=${AMS:-heap lightning}
+LOADS=${LOADS:-tpcb inserts}
+# without spaces on the way
+export PASS_ENV="SECONDS_EACH=$SECONDS_EACH SCALE=$SCALE CLIENTS=$CLIENTS SYNC=$SYNC LIMIT=$LIMIT AMS=${AMS// /,} LOADS=${LOADS// /,}"
+
 become_unprivileged bench/writes.sh "$@"
 
 work=${WORK:-$(mktemp -d "${TMPDIR:-/tmp}/lightning-writes.XXXXXX")}
@@ -92,13 +98,18 @@ load() # name, pgbench arguments
 : >"$top/bench/results/writes.txt"
 {
 	echo "INSERT INTO w SELECT (random() * 1e15)::bigint, string_agg(md5(random()::text), '') FROM generate_series(1, 20) r, generate_series(1, 8) GROUP BY r;" >"$work/insert.sql"
-	for am in heap lightning; do
+	for am in ${AMS//,/ }; do
 		export PGOPTIONS="-c default_table_access_method=$am"
 		pgbench -i -q -s "$SCALE" postgres >"$work/init.out" 2>&1 || { cat "$work/init.out"; exit 1; }
 		sql "DROP TABLE IF EXISTS w; CREATE TABLE w (k bigint, v text)" 2>/dev/null
 		sql "VACUUM ANALYZE"
-		load "TPC-B" -M prepared
-		load "inserts of 20 rows of 256 bytes" -f "$work/insert.sql"
+		for l in ${LOADS//,/ }; do
+			case $l in
+				tpcb) load "TPC-B" -M prepared ;;
+				inserts) load "inserts of 20 rows of 256 bytes" -f "$work/insert.sql" ;;
+				*) echo "no such load: $l" >&2; exit 1 ;;
+			esac
+		done
 	done
 	echo "checked: $(sql "SELECT count(*) FROM lightning_check_all()") problems"
 } | tee "$top/bench/results/writes.txt"

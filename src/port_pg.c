@@ -471,7 +471,7 @@ static void
 port_published(LtgPort *port)
 {
 	if (((LightningPort *) port)->background)
-		lightning_remove_obsolete(lightning_session());
+		lightning_remove_replaced(lightning_session());
 }
 
 /*

@@ -184,6 +184,7 @@ extern XLogRecPtr lightning_completed_redo(void);
 extern void lightning_note_file_access(Oid function);
 /* Delete files that nothing needs: gate, and the flusher on a standby. */
 extern void lightning_remove_obsolete(LtgSession *s);
+extern void lightning_remove_replaced(LtgSession *s);
 extern bool lightning_free_space(LtgSession *s);
 extern void lightning_serve_want_of_space(LtgSession *s);
 
