@@ -19,6 +19,7 @@
 #include "tree/visible.h"
 
 #define BLOCK_PATH_MIN 8		/* shorter stretches go row by row */
+#define SELECT_MIN 32			/* the same where rows have to be selected */
 #define KEYS_PER_EPOCH 16384	/* passed without giving a row */
 
 static LtgStatus
@@ -201,7 +202,7 @@ take_block(LtgScan *scan)
 		return LTG_NOT_FOUND;
 	n = stretch(scan, &b, bound, bound_len);
 	left = scan->max_rows - scan->n;
-	if ((n < left ? n : left) < BLOCK_PATH_MIN)
+	if ((n < left ? n : left) < (b.plain ? BLOCK_PATH_MIN : SELECT_MIN))
 		return LTG_NOT_FOUND;
 	if (b.plain)
 		LTG_TRY(judge_block(scan, &b, &seen));
