@@ -83,25 +83,34 @@ erase(LtgXid x, uint32_t i)
 	version[i] = 0;
 }
 
-/* Rows that were written twice and merged, and then two runs of newer versions. */
+/* Rows that were written twice and merged, so that there are several files. */
 static void
-prepare(bool deletes)
+fill(void)
 {
-	uint64_t	rnd = 7;
 	LtgCompactResult r;
-	LtgXid		x;
 
-	lrig_open(&rig, NULL);
-	t = lrig_store(&rig, 1, 0);
 	for (uint32_t round = 0; round < 2; round++)
 	{
-		x = lrig_begin(&rig);
+		LtgXid		x = lrig_begin(&rig);
+
 		for (uint32_t i = 0; i < ROWS; i += round + 1)
 			put(x, i, 1);
 		lrig_end(&rig, x, true);
 		lrig_flush_all(&rig);
 		lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
 	}
+}
+
+/* Such rows, and then two runs of newer versions. */
+static void
+prepare(bool deletes)
+{
+	uint64_t	rnd = 7;
+	LtgXid		x;
+
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	fill();
 	for (uint32_t round = 2; round < 4; round++)
 	{
 		x = lrig_begin(&rig);
@@ -399,7 +408,6 @@ static void
 prepare_flush(void)
 {
 	uint64_t	rnd = 11;
-	LtgCompactResult r;
 	LtgConfig	c;
 	LtgXid		x;
 
@@ -408,15 +416,7 @@ prepare_flush(void)
 	c.memtable_bytes = 4 * 1024 * 1024;
 	lrig_open(&rig, &c);
 	t = lrig_store(&rig, 1, unlogged ? LTG_STORE_UNLOGGED : 0);
-	for (uint32_t round = 0; round < 2; round++)
-	{
-		x = lrig_begin(&rig);
-		for (uint32_t i = 0; i < ROWS; i += round + 1)
-			put(x, i, 1);
-		lrig_end(&rig, x, true);
-		lrig_flush_all(&rig);
-		lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
-	}
+	fill();
 	x = lrig_begin(&rig);
 	for (uint32_t k = 0; k < ROWS / 3; k++)
 	{
@@ -700,6 +700,23 @@ flush_same_cut(void **state)
 	unlogged = false;
 }
 
+/* Nor does a crash leave a mark on a table that it empties. */
+static void
+flush_reset(void **state)
+{
+	(void) state;
+	unlogged = true;
+	prepare_flush();
+	at_piece = INTERRUPT;
+	flush_in_pieces(LTG_INTERRUPTED);
+	assert_true(t->merged.upto != 0);
+	lrig_restart(&rig);
+	t = lrig_find(&rig, 1);
+	assert_int_equal(t->merged.upto, 0);
+	lrig_close(&rig);
+	unlogged = false;
+}
+
 static void
 flush_in_a_hurry(void **state)
 {
@@ -837,6 +854,7 @@ main(void)
 		cmocka_unit_test(flush_and_ddl),
 		cmocka_unit_test(flush_cut_short),
 		cmocka_unit_test(flush_same_cut),
+		cmocka_unit_test(flush_reset),
 		cmocka_unit_test(flush_in_a_hurry),
 		cmocka_unit_test(flush_of_many),
 		cmocka_unit_test(flush_keeps_bases),

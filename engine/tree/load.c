@@ -504,7 +504,8 @@ build_stores(Load *l)
 	{
 		LtgStore   *st = ltg_store_by_id(s, l->m.merged[i].store_id);
 
-		if (st != NULL)			/* L1 */
+		/* L1; what is not logged is not replayed, and may have been reset */
+		if (st != NULL && (atomic_load(&st->flags) & (LTG_STORE_UNLOGGED | LTG_STORE_TEMP)) == 0)
 			ltg_store_set_merged(st, &l->m.merged[i].merged);
 	}
 	for (uint32_t i = 0; i < l->m.h.n_drops; i++)
