@@ -191,7 +191,7 @@ static LtgStatus
 check_order(Check *c, LtgStore *store, uint64_t id)
 {
 	LtgSession *s = c->s;
-	LtgScanOptions opt = {.cache_bypass = true};
+	LtgScanOptions opt = {.spare_cache = true};
 	LtgScan    *scan;
 	LtgBatch	batch;
 	LtgStatus	st;

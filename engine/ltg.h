@@ -249,7 +249,7 @@ typedef struct LtgScanOptions
 	const uint8_t *hi;			/* first key beyond the range, NULL: none */
 	uint32_t	hi_len;
 	bool		backward;
-	bool		cache_bypass;	/* do not fill the cache */
+	bool		spare_cache;	/* push nothing out of the cache */
 	bool		keys_only;		/* leave payloads out: NULL, length 0 */
 	uint32_t	max_rows;		/* per batch, 0: engine's choice (about a block) */
 } LtgScanOptions;

@@ -123,6 +123,9 @@ lightning_snapshot_init(LightningSnapshot *ls, Snapshot snap)
 	ls->context = CurrentMemoryContext;
 	ls->ltg.xmin = lightning_widen_xid(snap->xmin);
 	ls->ltg.xmax = lightning_widen_xid(snap->xmax);
+	/* what is written after the snapshot by an id of my own, it does not see either */
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		ls->ltg.unseen = ls->ltg.xmax;
 	ls->ltg.judge = judge_mvcc;
 	ls->ltg.arg = ls;
 }

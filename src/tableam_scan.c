@@ -117,7 +117,7 @@ start(LightningScanDesc scan, uint64 lo, uint64 hi, bool backward)
 		opt.hi = scan->hi_key;
 		opt.lo_len = opt.hi_len = LIGHTNING_KEY_LEN;
 		opt.backward = backward;
-		opt.cache_bypass = scan->bypass;
+		opt.spare_cache = scan->bypass;
 		opt.keys_only = scan->late;
 		if (scan->guard->scan == NULL)
 			st = ltg_scan_open(s, lightning_rel(scan->rs.rs_rd)->store, &opt, &scan->guard->scan);
@@ -368,7 +368,7 @@ whole_table(LightningScanDesc scan)
 		lightning_scan_window(scan, 0, ltg_store_next_rowid(lr->store));
 }
 
-/* A scan of much more than the cache holds would only push others out. */
+/* A scan of more than the cache holds would only push others out. */
 static bool
 too_big_for_cache(Relation rel)
 {
@@ -378,7 +378,7 @@ too_big_for_cache(Relation rel)
 	if (ltg_store_next_rowid(lr->store) < 100000)
 		return false;
 	ltg_store_info(lightning_session(), lr->store, &info);
-	return info.raw_bytes / 1024 > (uint64) lightning_cache_size / 2;
+	return info.raw_bytes / 1024 > (uint64) lightning_cache_size;
 }
 
 TableScanDesc

@@ -64,10 +64,12 @@ typedef struct LtgVersion
 
 /*
  * A snapshot.  A COMMITTED version with xid < xmin is visible without asking, and
- * one with xid >= xmax (0: not known) is not; everything else that is neither SETTLED nor ABORTED goes to judge(), which
- * answers whether the snapshot sees (xid, cid) and, when it learns the final
- * fate of xid, says so in *fate (COMMITTED or ABORTED, else leave untouched)
- * so that the version can be marked.  judge() runs inside an epoch: it must
+ * one with xid >= xmax (0: not known) is not; everything else that is neither
+ * SETTLED nor ABORTED goes to judge(), which answers whether the snapshot sees
+ * (xid, cid) and, when it learns the final fate of xid, says so in *fate
+ * (COMMITTED or ABORTED, else leave untouched) so that the version can be marked.
+ * Of xid >= unseen (0: not known) it sees nothing, whatever became of it: there
+ * are none of its own among them.  judge() runs inside an epoch: it must
  * not block for long, must not longjmp; on a host failure it sets
  * snap->failed and returns false, and the read returns LTG_HOST_ERROR.
  */
@@ -76,6 +78,7 @@ struct LtgSnapshot
 {
 	LtgXid		xmin;
 	LtgXid		xmax;
+	LtgXid		unseen;
 	bool		(*judge) (LtgSnapshot *snap, LtgXid xid, uint32_t cid,
 						  LtgState *fate);
 	void	   *arg;

@@ -426,10 +426,14 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 		LTG_ASSERT(use == LTG_CACHE_PEEK || s->epoch_depth > 0);
 		if (use == LTG_CACHE_NORMAL || use == LTG_CACHE_POINT)
 			*data = ltg_cache_lookup(s, s->cache, at->file, at->offset, len);
-		else if (use == LTG_CACHE_BYPASS)
+		else if (use == LTG_CACHE_SPARE)
 			*data = ltg_cache_peek(s, s->cache, at->file, at->offset, len);
 		else
+		{
 			LTG_TRY(peek(s, at, owned, data, len));
+			s->merged_blocks += type == LTG_BLOCK_DATA;
+			s->merged_cached += type == LTG_BLOCK_DATA && *data != NULL;
+		}
 		if (LTG_LIKELY(*data != NULL))
 		{
 			s->blocks_hit++;
@@ -457,9 +461,12 @@ ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t type, LtgCacheUse u
 	s->blocks_read++;
 	insert = use == LTG_CACHE_NORMAL || use == LTG_CACHE_POINT;
 	packed = insert ? PACKED_KEEP : PACKED_LOOK;
-	if (s->cache == NULL ||
-		(use == LTG_CACHE_POINT && !ltg_cache_wants(s, s->cache, at->file, at->offset)))
+	if (s->cache == NULL)
 		insert = false;
+	else if (use == LTG_CACHE_POINT)
+		insert = ltg_cache_wants(s, s->cache, at->file, at->offset);
+	else if (use == LTG_CACHE_SPARE)
+		insert = ltg_cache_has_room(s->cache);
 	return load(s, c, at, type, insert, packed, owned, data, len);
 }
 
@@ -522,4 +529,19 @@ ltg_block_warm(LtgSession *s, const LtgBlockPtr *where, bool touch)
 	if (touch)
 		ltg_cache_touch(s, s->cache, file, offset);
 	return LTG_OK;
+}
+
+void
+ltg_block_enter(LtgSession *s, LtgFileId file, uint64_t offset, const uint8_t *raw, uint32_t len)
+{
+	LtgFrame   *frame;
+
+	ltg_epoch_enter(s);
+	frame = ltg_cache_reserve(s, s->cache, len);
+	if (frame != NULL)
+	{
+		memcpy(ltg_frame_data(frame), raw, len);
+		(void) ltg_cache_publish(s, s->cache, frame, file, offset, len);
+	}
+	ltg_epoch_leave(s);
 }

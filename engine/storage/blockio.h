@@ -47,7 +47,7 @@ extern void ltg_private_free(LtgSession *s, void **owned);
 /*
  * Read a block of the wanted type.  *data is 8-byte aligned.
  *
- * LTG_CACHE_NORMAL, LTG_CACHE_POINT, LTG_CACHE_BYPASS: REQUIRES an epoch if the session has a
+ * LTG_CACHE_NORMAL, LTG_CACHE_POINT, LTG_CACHE_SPARE: REQUIRES an epoch if the session has a
  * cache.  *data points into the cache (valid until the epoch is left) or into
  * *owned.
  * LTG_CACHE_PEEK: needs no epoch, *data is always in *owned.
@@ -77,6 +77,13 @@ extern LtgStatus ltg_file_read_exact(LtgSession *s, LtgFileId file, void *buf,
  * not name (its disk_len does not matter).  REQUIRES: inside an epoch.
  */
 extern LtgStatus ltg_block_warm(LtgSession *s, const LtgBlockPtr *where, bool touch) LTG_MUST_CHECK;
+
+/*
+ * Enter a block that has just been written into the cache, as it was before it
+ * was compressed, if there is a frame for it.
+ */
+extern void ltg_block_enter(LtgSession *s, LtgFileId file, uint64_t offset,
+							const uint8_t *raw, uint32_t len);
 
 /* Scratch for the inner blocks of a point read, when they bypass the cache. */
 extern LtgStatus ltg_inner_scratch(LtgSession *s, void ***owned) LTG_MUST_CHECK;

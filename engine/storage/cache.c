@@ -239,7 +239,7 @@ ltg_cache_wants(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset)
 	_Atomic uint32_t *door;
 
 	LTG_ASSERT(s->epoch_depth > 0);
-	if (c->n_frames == 0 || !atomic_load_explicit(&c->full, memory_order_relaxed))
+	if (c->n_frames == 0 || ltg_cache_has_room(c))
 		return true;
 	door = (_Atomic uint32_t *) at(c, c->door_at) + ((uint32_t) (h >> 32) & c->door_mask);
 	if (atomic_load_explicit(door, memory_order_relaxed) == name)
@@ -380,6 +380,12 @@ ltg_cache_full(LtgSession *s, LtgCache *c)
 	full = c->place[AT_T1].n + c->place[AT_T2].n >= c->c;
 	s->port->unlock(s->port, LTG_LOCK_CACHE);
 	return full;
+}
+
+bool
+ltg_cache_has_room(const LtgCache *c)
+{
+	return c->n_frames > 0 && !atomic_load_explicit(&c->full, memory_order_relaxed);
 }
 
 void

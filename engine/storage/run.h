@@ -197,8 +197,9 @@ extern void ltg_point_close(LtgSession *s, LtgPoint *p);
  * entering again, only the seek calls may follow.  With LTG_CACHE_PEEK blocks
  * are copied to the iterator's own memory: no epoch is needed, and position and
  * pointers live until the iterator is moved or closed, whatever epochs come
- * and go.  LTG_CACHE_BYPASS is like NORMAL in this.  With PEEK the caller sees to it that the file is not removed (its run is
- * reserved by a compaction, or an epoch or lock protects the run set).
+ * and go.  LTG_CACHE_SPARE is like NORMAL in this.  With PEEK the
+ * caller sees to it that the file is not removed (its run is reserved by a
+ * compaction, or an epoch or lock protects the run set).
  *
  * After LTG_END or an error there is no position; only seeks may follow.  A
  * session without a cache reads everything to private memory.
@@ -208,7 +209,8 @@ typedef enum LtgCacheUse
 	LTG_CACHE_NORMAL,			/* look up, insert on a miss */
 	LTG_CACHE_PEEK,				/* copy cached blocks, never insert (compaction,
 								 * check) */
-	LTG_CACHE_BYPASS,			/* use cached blocks, never insert (huge scans) */
+	LTG_CACHE_SPARE,			/* look up without a trace, insert on a miss
+								 * while there is room (huge scans) */
 	LTG_CACHE_POINT				/* look up, insert on a miss if ltg_cache_wants
 								 * it (single data blocks) */
 } LtgCacheUse;

@@ -8,7 +8,7 @@
  * level has a neighbour, and descends along its edge.
  *
  * With LTG_CACHE_NORMAL the blocks of the path are pointers into the cache,
- * good while the epoch lasts (LTG_CACHE_BYPASS: unless they are not cached).  With
+ * good while the epoch lasts (LTG_CACHE_SPARE: unless they are not cached).  With
  * LTG_CACHE_PEEK all of them are private.
  *
  * After an error or LTG_END the iterator has no position; only positioning

@@ -11,12 +11,17 @@
  * The file is written under its temporary name and gets its own name only
  * after it is durable; a failure at any point leaves at most the temporary
  * file, which ltg_writer_abort removes.
+ *
+ * What a merge makes of cached blocks goes into the cache as well: those blocks
+ * leave it with their file, and their readers would find nothing there.
  */
 #include "storage/run.h"
 
 #include "base/coding.h"
 #include "base/crc32c.h"
 #include "storage/block.h"
+#include "storage/blockio.h"
+#include "storage/cache.h"
 #include "storage/compress.h"
 #include "storage/file.h"
 #include "storage/filter.h"
@@ -57,6 +62,10 @@ struct LtgFileWriter
 	LtgFile    *file;
 	bool		created;		/* the temporary file exists */
 	bool		renamed;
+	bool		warm;			/* blocks go into the cache, too */
+	bool		entered;		/* some did */
+	uint64_t	merged_blocks;	/* the session's counters, when last looked at */
+	uint64_t	merged_cached;
 	LtgRunOptions opt;
 	LtgCompressor *compressor;
 	LtgHeld		held;
@@ -160,6 +169,20 @@ write_bytes(LtgFileWriter *w, const uint8_t *p, size_t len)
 	return LTG_OK;
 }
 
+/* Of the blocks read since the last one was written, half were in the cache. */
+static bool
+is_warm(LtgFileWriter *w)
+{
+	uint64_t	blocks = w->s->merged_blocks - w->merged_blocks;
+	uint64_t	cached = w->s->merged_cached - w->merged_cached;
+
+	if (blocks > 0)
+		w->warm = cached * 2 >= blocks;
+	w->merged_blocks += blocks;
+	w->merged_cached += cached;
+	return w->warm;
+}
+
 /* Compress, wrap and write a block. */
 static LtgStatus
 write_block(LtgFileWriter *w, uint8_t type, const uint8_t *raw, uint32_t raw_len,
@@ -193,6 +216,11 @@ write_block(LtgFileWriter *w, uint8_t type, const uint8_t *raw, uint32_t raw_len
 	LTG_TRY(write_bytes(w, env, sizeof(env)));
 	LTG_TRY(write_bytes(w, p.data, p.len));
 	w->run.ref.raw_bytes += raw_len;
+	if (type != LTG_BLOCK_DICTIONARY && type != LTG_BLOCK_DIRECTORY && is_warm(w))
+	{
+		ltg_block_enter(w->s, w->id, *offset, raw, raw_len);
+		w->entered = true;
+	}
 	return LTG_OK;
 }
 
@@ -223,6 +251,8 @@ ltg_writer_open(LtgSession *s, LtgFileId id, const LtgRunOptions *opt, LtgFileWr
 	w->port = s->port;
 	w->id = id;
 	w->opt = *opt;
+	w->merged_blocks = s->merged_blocks;
+	w->merged_cached = s->merged_cached;
 	ltg_builder_init(&w->block, s);
 	w->out = w->port->alloc(w->port, OUT_BYTES);
 	if (w->out == NULL)
@@ -776,6 +806,8 @@ ltg_writer_abort(LtgFileWriter *w)
 			ltg_run_tmp_name(name, w->id);
 		(void) w->port->file_remove(w->port, name, &e);
 	}
+	if (w->entered)
+		ltg_cache_drop_file(w->s, w->s->cache, w->id);
 	ltg_writer_free(w);
 }
 

@@ -227,7 +227,7 @@ random_bounds(Model *m, uint32_t s, LtgScanOptions *opt, uint32_t *from, uint32_
 	if (*to < *from)
 		*to = *from;
 	opt->backward = lrig_below(&m->rnd, 2);
-	opt->cache_bypass = lrig_below(&m->rnd, 2);
+	opt->spare_cache = lrig_below(&m->rnd, 2);
 	if (lrig_below(&m->rnd, 2))
 		opt->max_rows = 1 + lrig_below(&m->rnd, 40);
 }

@@ -343,7 +343,7 @@ scan_groups(LtgSession *s, Snap *snap, uint64_t *rnd)
 	uint32_t	seen[GROUPS] = {0};
 
 	opt.max_rows = (uint32_t) (next_random(rnd) % 100);
-	opt.cache_bypass = next_random(rnd) % 2;
+	opt.spare_cache = next_random(rnd) % 2;
 	OK(s, ltg_scan_open(s, w.store, &opt, &scan));
 	while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
 		for (uint32_t i = 0; i < b.n; i++)

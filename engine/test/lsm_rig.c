@@ -365,6 +365,8 @@ lrig_snapshot(LsmRig *rig, LtgXid own, uint32_t cid)
 	snap->cid = cid;
 	snap->xmax = rig->n_xacts;
 	snap->snap.xmin = snap->xmax;
+	snap->snap.xmax = snap->xmax;
+	snap->snap.unseen = own == 0 ? snap->xmax : 0;
 	snap->running = malloc((rig->n_xacts + 1) * sizeof(LtgXid));
 	for (LtgXid x = 1; x < rig->n_xacts; x++)
 		if (rig->xact[x] == RIG_RUNNING)

@@ -151,7 +151,7 @@ every_way(LtgStore *t, uint64_t first, uint64_t n)
 	for (uint32_t k = 0; k < 5; k++)
 		for (int bits = 0; bits < 4; bits++)
 		{
-			LtgScanOptions opt = {.cache_bypass = bits & 1, .keys_only = (bits & 2) != 0,
+			LtgScanOptions opt = {.spare_cache = bits & 1, .keys_only = (bits & 2) != 0,
 			.max_rows = max_rows[k]};
 			uint64_t	last = first + n - 1;
 
@@ -238,7 +238,7 @@ big_rows(void **state)
 	expect_rows(t, &(LtgScanOptions) {0}, 0, 0, 1, 30, 1);
 	lrig_flush_all(&rig);
 	expect_rows(t, &(LtgScanOptions) {0}, 0, 0, 1, 30, 1);
-	expect_rows(t, &(LtgScanOptions) {.backward = true, .cache_bypass = true}, 0, 0, 30, 30, -1);
+	expect_rows(t, &(LtgScanOptions) {.backward = true, .spare_cache = true}, 0, 0, 30, 30, -1);
 	free(big);
 	lrig_close(&rig);
 }
@@ -538,7 +538,7 @@ no_memory(void **state)
 	for (uint64_t nth = 1;; nth++)
 	{
 		RigSnapshot *snap = lrig_snapshot(&rig, 0, 0);
-		LtgScanOptions opt = {.snap = &snap->snap, .cache_bypass = nth % 2};
+		LtgScanOptions opt = {.snap = &snap->snap, .spare_cache = nth % 2};
 		LtgScan    *scan;
 		LtgBatch	b;
 		uint64_t	rows = 0;

@@ -246,6 +246,7 @@ list_push(LtgGeneration *g, uint64_t store_id, uint64_t at)
 	atomic_init(&l->bytes, 0);
 	atomic_init(&l->max_seq, 0);
 	atomic_init(&l->min_seq, UINT64_MAX);
+	atomic_init(&l->min_xid, UINT64_MAX);
 	for (;;)
 	{
 		LtgMemList *other = list_in_chain(g, first, store_id, h);
@@ -291,6 +292,12 @@ uint64_t
 ltg_mem_list_bytes(const LtgMemList *l)
 {
 	return atomic_load_explicit(&l->bytes, memory_order_relaxed);
+}
+
+LtgXid
+ltg_mem_list_min_xid(const LtgMemList *l)
+{
+	return atomic_load_explicit(&l->min_xid, memory_order_relaxed);
 }
 
 void
@@ -510,6 +517,20 @@ list_note_seq(LtgMemList *l, LtgSeq seq)
 		;
 }
 
+/* Before the version can be found: who sees it must not leave the list out. */
+static void
+list_note_xid(LtgMemList *l, const LtgVersion *v)
+{
+	LtgXid		xid = v->state == LTG_SETTLED || v->kind == LTG_GONE ? 0 : v->xid;
+	LtgXid		old = atomic_load_explicit(&l->min_xid, memory_order_relaxed);
+
+	while (old > xid &&
+		   !atomic_compare_exchange_weak_explicit(&l->min_xid, &old, xid,
+												  memory_order_relaxed,
+												  memory_order_relaxed))
+		;
+}
+
 /*
  * The place to insert at, found from the list's tail: right when keys arrive in
  * ascending order.  False when k does not belong behind the tail.
@@ -614,6 +635,7 @@ ltg_mem_insert(LtgGeneration *g, uint64_t store_id, const uint8_t *key,
 
 	LTG_ASSERT(key_len <= LTG_KEY_MAX && v->payload_len <= LTG_PAYLOAD_MAX);
 	LTG_ASSERT(*cursor >= g->body && *cursor % 8 == 0);
+	list_note_xid(l, v);
 	if (n != NULL)
 	{
 		uint32_t	older = atomic_load_explicit(&n->newest, memory_order_acquire);

@@ -73,6 +73,12 @@ extern void ltg_mem_prefetch(const LtgGeneration *g, uint64_t store_id, uint64_t
 extern LtgMemList *ltg_gen_list(LtgGeneration *g, uint64_t store_id);
 extern uint64_t ltg_mem_list_nodes(const LtgMemList *l);	/* keys in it */
 extern uint64_t ltg_mem_list_bytes(const LtgMemList *l);	/* keys and payloads */
+/*
+ * No version in it has a smaller transaction id; 0 when there may be one that
+ * everybody sees.  About now: what was applied before the caller's snapshot was
+ * taken counts.
+ */
+extern LtgXid ltg_mem_list_min_xid(const LtgMemList *l);
 /* Smallest and largest seq applied to the list; 0, 0 when it is empty. */
 extern void ltg_mem_list_seq_range(const LtgMemList *l, LtgSeq *min, LtgSeq *max);
 /* Point look-up through the hash index. */

@@ -55,6 +55,7 @@ struct LtgMemList
 	_Atomic uint32_t height;	/* levels in use */
 	LtgMemLink	head[LTG_MEM_HEIGHT_MAX];
 	_Atomic uint64_t min_seq;	/* UINT64_MAX: none */
+	_Atomic LtgXid min_xid;		/* the same */
 
 	/* hints: some node that once was the last of its level */
 	_Alignas(LTG_CACHE_LINE) LtgMemLink tail[LTG_MEM_HEIGHT_MAX];

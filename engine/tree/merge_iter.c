@@ -115,7 +115,7 @@ ltg_merge_add_level(LtgMerge *m, const LtgRunRef *runs, uint32_t n)
 }
 
 LtgStatus
-ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgView *view,
+ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgView *view, LtgXid unseen,
 				   const uint8_t *lo, uint32_t lo_len, const uint8_t *hi, uint32_t hi_len)
 {
 	const LtgRunSet *rs = view->runs;
@@ -125,6 +125,8 @@ ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgView *view,
 		const LtgMerged *merged = ltg_view_merged(view, i);
 		LtgMemList *l = ltg_gen_list(view->gens->gen[i], store_id);
 
+		if (l != NULL && unseen != 0 && ltg_mem_list_min_xid(l) >= unseen)
+			continue;
 		if (l != NULL && (merged == NULL || !merged->all))
 			LTG_TRY(ltg_merge_add_gen(m, view->gens->gen[i], l,
 									  merged == NULL ? NULL : &merged->below));

@@ -55,9 +55,13 @@ extern LtgStatus ltg_merge_add_gen(LtgMerge *m, LtgGeneration *g, LtgMemList *l,
 								   const LtgBound *from) LTG_MUST_CHECK;
 /* n disjoint runs of one level >= 1 as a run set orders them, or a single one. */
 extern LtgStatus ltg_merge_add_level(LtgMerge *m, const LtgRunRef *runs, uint32_t n) LTG_MUST_CHECK;
-/* All sources of a store; of the runs only those that may hold keys in
- * [lo, hi), NULL = open. */
+/*
+ * All sources of a store; of the runs only those that may hold keys in
+ * [lo, hi), NULL = open.  unseen: without generations all of whose versions have
+ * such an id or a later one (LtgSnapshot.unseen); 0: with all.
+ */
 extern LtgStatus ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgView *view,
+									LtgXid unseen,
 									const uint8_t *lo, uint32_t lo_len,
 									const uint8_t *hi, uint32_t hi_len) LTG_MUST_CHECK;
 extern void ltg_merge_clear(LtgMerge *m);

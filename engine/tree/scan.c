@@ -270,7 +270,8 @@ start(LtgScan *scan)
 	ltg_view_load(scan->s, scan->store, &view);
 	ltg_note_probe(scan->s, scan->store, &view);
 	ltg_merge_init(m, scan->s, scan->use, scan->backward);
-	LTG_TRY(ltg_merge_add_view(m, scan->store_id, &view, lo, lo_len, hi, hi_len));
+	LTG_TRY(ltg_merge_add_view(m, scan->store_id, &view,
+							   scan->snap == NULL ? 0 : scan->snap->unseen, lo, lo_len, hi, hi_len));
 	if (scan->has_pos)
 		return ltg_merge_seek(m, scan->pos, scan->pos_len, scan->after);
 	if (scan->backward)
@@ -379,7 +380,7 @@ apply_options(LtgScan *scan, const LtgScanOptions *opt)
 	scan->has_lo = lo_len > 0;
 	scan->has_hi = opt->hi != NULL;
 	scan->backward = opt->backward;
-	scan->use = opt->cache_bypass ? LTG_CACHE_BYPASS : LTG_CACHE_NORMAL;
+	scan->use = opt->spare_cache ? LTG_CACHE_SPARE : LTG_CACHE_NORMAL;
 	scan->keys_only = opt->keys_only;
 	scan->max_rows = opt->max_rows == 0 ? UINT32_MAX : opt->max_rows;
 	scan->has_pos = false;

@@ -5,6 +5,7 @@
 #include "tree/writeout.h"
 
 #include "base/coding.h"
+#include "storage/cache.h"
 #include "storage/file.h"
 #include "tree/state.h"
 
@@ -177,6 +178,8 @@ ltg_writeout_free(LtgWriteout *o)
 
 		ltg_run_name(name, o->files[i].id);
 		(void) port->file_remove(port, name, &ignored);
+		if (o->s->cache != NULL)
+			ltg_cache_drop_file(o->s, o->s->cache, o->files[i].id);
 	}
 	if (o->files != NULL)
 		port->free(port, o->files);
