@@ -40,9 +40,10 @@ typedef struct LtgConfig
 	uint32_t	block_size;			/* raw bytes of a data block, 4 kB..128 kB */
 	uint32_t	filter_bits_per_key;
 	uint32_t	l0_compact_trigger;	/* level-0 runs of a store that are worth a merge */
-	uint32_t	space_limit;	/* percent of a store that new versions of its rows may
-								 * take in level 0 before they are merged with it,
-								 * whatever that writes; 0: no limit */
+	uint32_t	space_limit;	/* percent of a store (a small one: half of that) which
+								 * new versions of its rows may take in level 0 before
+								 * they are merged with it, whatever that writes; 0: no
+								 * limit */
 	uint64_t	file_target_bytes;	/* of compaction outputs, at most */
 	int			zstd_level;
 } LtgConfig;

@@ -49,6 +49,8 @@ struct LtgCompressor
 {
 	ZSTD_CCtx  *zstd;			/* created when first needed */
 	ZSTD_CDict *dict;
+	Buffer		dict_bytes;
+	uint32_t	dict_len;
 	void	   *lz4_state;
 	Buffer		out[LTG_METHODS + 1];	/* the last: for the form that is not in use */
 	Buffer		form[2][2];		/* the block's forms: [differences][transposed] */
@@ -138,6 +140,7 @@ ltg_compressor_free(LtgSession *s, LtgCompressor *c)
 		return;
 	ZSTD_freeCCtx(c->zstd);
 	ZSTD_freeCDict(c->dict);
+	mem_free(s->port, c->dict_bytes.mem);
 	mem_free(s->port, c->lz4_state);
 	for (int m = 0; m <= LTG_METHODS; m++)
 		mem_free(s->port, c->out[m].mem);
@@ -166,6 +169,20 @@ ltg_compressor_begin(LtgSession *s, LtgCompressor *c, LtgCodecChoice choice, int
 	c->diffs = true;
 }
 
+static LtgStatus
+need_buffer(LtgSession *s, Buffer *b, uint32_t len)
+{
+	if (len <= b->cap)
+		return LTG_OK;
+	mem_free(s->port, b->mem);
+	b->cap = 0;
+	b->mem = s->port->alloc(s->port, len);
+	if (b->mem == NULL)
+		return ltg_fail(s, LTG_NOMEM, "out of memory for a compression buffer of %u bytes", len);
+	b->cap = len;
+	return LTG_OK;
+}
+
 LtgStatus
 ltg_compressor_set_dictionary(LtgSession *s, LtgCompressor *c, const uint8_t *dict,
 							  uint32_t len, uint32_t block_size)
@@ -181,21 +198,17 @@ ltg_compressor_set_dictionary(LtgSession *s, LtgCompressor *c, const uint8_t *di
 										port_memory(s));
 	if (c->dict == NULL)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for a dictionary");
+	LTG_TRY(need_buffer(s, &c->dict_bytes, len));
+	memcpy(c->dict_bytes.mem, dict, len);
+	c->dict_len = len;
 	return LTG_OK;
 }
 
-static LtgStatus
-need_buffer(LtgSession *s, Buffer *b, uint32_t len)
+const uint8_t *
+ltg_compressor_dictionary(const LtgCompressor *c, uint32_t *len)
 {
-	if (len <= b->cap)
-		return LTG_OK;
-	mem_free(s->port, b->mem);
-	b->cap = 0;
-	b->mem = s->port->alloc(s->port, len);
-	if (b->mem == NULL)
-		return ltg_fail(s, LTG_NOMEM, "out of memory for a compression buffer of %u bytes", len);
-	b->cap = len;
-	return LTG_OK;
+	*len = c->dict == NULL ? 0 : c->dict_len;
+	return c->dict == NULL ? NULL : c->dict_bytes.mem;
 }
 
 /* *size is 0 when the result would not be smaller than `most`. */

@@ -32,9 +32,8 @@ typedef struct LtgPacked
 	bool		diffs;			/* older versions are differences */
 } LtgPacked;
 
-/* Contexts, buffers and experience of one writer. */
-typedef struct LtgCompressor LtgCompressor;
-
+/* LtgCompressor: contexts, buffers and experience of a writer, or of several that
+ * write runs of one store one after the other. */
 extern LtgStatus ltg_compressor_create(LtgSession *s, LtgCompressor **c) LTG_MUST_CHECK;
 extern void ltg_compressor_free(LtgSession *s, LtgCompressor *c);
 
@@ -45,6 +44,8 @@ extern void ltg_compressor_begin(LtgSession *s, LtgCompressor *c, LtgCodecChoice
 extern LtgStatus ltg_compressor_set_dictionary(LtgSession *s, LtgCompressor *c,
 											   const uint8_t *dict, uint32_t len,
 											   uint32_t block_size) LTG_MUST_CHECK;
+/* Its bytes, NULL: none.  The compressor's, until it gets another one. */
+extern const uint8_t *ltg_compressor_dictionary(const LtgCompressor *c, uint32_t *len);
 /*
  * Try everything that is allowed on a data block, without storing it: what
  * ltg_compressor_best answers from then on.

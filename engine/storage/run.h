@@ -91,6 +91,8 @@ typedef enum LtgCodecChoice
 	LTG_CODEC_ADAPTIVE = 3		/* per block, whichever pays */
 } LtgCodecChoice;
 
+typedef struct LtgCompressor LtgCompressor;	/* storage/compress.h */
+
 typedef struct LtgRunOptions
 {
 	uint32_t	block_size;		/* target raw bytes of a data block */
@@ -107,6 +109,10 @@ typedef struct LtgRunOptions
 	const uint8_t *dict;
 	uint32_t	dict_len;
 	uint64_t	dict_id;
+	/* The caller's, which outlives the writer; NULL: the writer makes one. */
+	LtgCompressor *compressor;
+	bool		like_before;	/* more of the same: what `compressor` has learnt holds,
+								 * and dict (NULL: none) is what it uses */
 } LtgRunOptions;
 
 /* ---- writer: one per file ---- */

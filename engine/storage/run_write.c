@@ -68,6 +68,7 @@ struct LtgFileWriter
 	uint64_t	merged_cached;
 	LtgRunOptions opt;
 	LtgCompressor *compressor;
+	bool		own_compressor;
 	LtgHeld		held;
 	bool		holding;		/* the run's data blocks go there */
 
@@ -257,8 +258,16 @@ ltg_writer_open(LtgSession *s, LtgFileId id, const LtgRunOptions *opt, LtgFileWr
 	w->out = w->port->alloc(w->port, OUT_BYTES);
 	if (w->out == NULL)
 		st = no_memory(w, OUT_BYTES);
+	else if (opt->compressor != NULL)
+	{
+		w->compressor = opt->compressor;
+		st = LTG_OK;
+	}
 	else
+	{
 		st = ltg_compressor_create(s, &w->compressor);
+		w->own_compressor = st == LTG_OK;
+	}
 	if (st == LTG_OK)
 	{
 		ltg_run_tmp_name(name, id);
@@ -275,6 +284,20 @@ ltg_writer_open(LtgSession *s, LtgFileId id, const LtgRunOptions *opt, LtgFileWr
 	}
 	*writer = w;
 	return LTG_OK;
+}
+
+static LtgStatus
+write_dictionary(LtgFileWriter *w, const uint8_t *dict, uint32_t len)
+{
+	LtgRunRef  *ref = &w->run.ref;
+	bool		inherited = dict == w->opt.dict;
+
+	ref->dict_id = inherited ? w->opt.dict_id : w->id << 20 | (w->dir_n + 1);
+	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, LTG_DICT_HEAD + len));
+	ltg_store64(w->raw, ref->dict_id);
+	memcpy(w->raw + LTG_DICT_HEAD, dict, len);
+	return write_block(w, LTG_BLOCK_DICTIONARY, w->raw, LTG_DICT_HEAD + len,
+					   &ref->dict_offset, &ref->dict_disk_len);
 }
 
 LtgStatus
@@ -299,11 +322,14 @@ ltg_writer_begin_run(LtgFileWriter *w, const void *store_key, uint32_t store_key
 		level_clear(&w->level[i]);
 		w->level[i].emitted = 0;
 	}
-	ltg_compressor_begin(w->s, w->compressor, opt->codec, opt->zstd_level, opt->last_level);
 	ltg_held_clear(&w->held);
-	w->holding = opt->last_level &&
+	w->holding = opt->last_level && !opt->like_before &&
 		(opt->codec == LTG_CODEC_ADAPTIVE || opt->codec == LTG_CODEC_ZSTD);
 	w->in_run = true;
+	if (!opt->like_before)
+		ltg_compressor_begin(w->s, w->compressor, opt->codec, opt->zstd_level, opt->last_level);
+	else if (opt->dict != NULL)
+		return write_dictionary(w, opt->dict, opt->dict_len);
 	return LTG_OK;
 }
 
@@ -433,20 +459,6 @@ put_data(LtgFileWriter *w, const uint8_t *raw, uint32_t raw_len, LtgInnerItem *c
 		return ltg_held_add(w->s, &w->held, raw, raw_len, child);
 	LTG_TRY(write_block(w, LTG_BLOCK_DATA, raw, raw_len, &child->offset, &child->disk_len));
 	return push_child(w, 0, child);
-}
-
-static LtgStatus
-write_dictionary(LtgFileWriter *w, const uint8_t *dict, uint32_t len)
-{
-	LtgRunRef  *ref = &w->run.ref;
-	bool		inherited = dict == w->opt.dict;
-
-	ref->dict_id = inherited ? w->opt.dict_id : w->id << 20 | (w->dir_n + 1);
-	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, LTG_DICT_HEAD + len));
-	ltg_store64(w->raw, ref->dict_id);
-	memcpy(w->raw + LTG_DICT_HEAD, dict, len);
-	return write_block(w, LTG_BLOCK_DICTIONARY, w->raw, LTG_DICT_HEAD + len,
-					   &ref->dict_offset, &ref->dict_disk_len);
 }
 
 /* Decide how the run is compressed, and write what was held back. */
@@ -825,7 +837,8 @@ ltg_writer_free(LtgFileWriter *w)
 	}
 	ltg_builder_free(&w->block);
 	ltg_held_free(w->s, &w->held);
-	ltg_compressor_free(w->s, w->compressor);
+	if (w->own_compressor)
+		ltg_compressor_free(w->s, w->compressor);
 	release(w, w->out);
 	release(w, w->dir);
 	release(w, w->raw);

@@ -242,7 +242,7 @@ plan_flush(LtgSession *s, LtgCompactPlan *plan)
 	/* new versions bring their writers' ids along, which do not compress */
 	down += (uint64_t) ((double) ltg_mem_list_bytes(plan->part.list) * (double) disk /
 						(double) (raw + 1)) + ltg_mem_list_nodes(plan->part.list) * ID_BYTES;
-	if (down <= below / 100 * c->space_limit || down <= ltg_tiny_bytes(c))
+	if (down <= ltg_new_version_bytes(c, below))
 		plan->n_in = 0;
 }
 

@@ -33,6 +33,7 @@
 #define TINY_STRAGGLER_FLUSHES 16
 #define TINY_BYTES (256 * 1024) /* merging that much costs nothing... */
 #define TINY_SHARE 64			/* ... nor does this part of a file */
+#define SMALL_ARENAS 4			/* a store of so many is a small one */
 #define OLD_XIDS 10000000		/* behind the horizon */
 #define STUCK_XIDS 65536		/* before a fruitless attempt is repeated */
 #define TIER_MIN 4				/* runs in a merge within level 0 */
@@ -233,6 +234,18 @@ ltg_tiny_bytes(const LtgConfig *c)
 	return share < TINY_BYTES ? share : TINY_BYTES;
 }
 
+uint64_t
+ltg_new_version_bytes(const LtgConfig *c, uint64_t rest)
+{
+	uint64_t	limit = rest / 100 * c->space_limit;
+
+	/* merging so little is cheap, and it is seldom due: a whole arena with new
+	 * versions is more than the limit anyway, only parts of one are less */
+	if (rest <= SMALL_ARENAS * c->memtable_bytes)
+		limit /= 2;
+	return limit > ltg_tiny_bytes(c) ? limit : ltg_tiny_bytes(c);
+}
+
 static uint64_t
 tiny_bytes(const LtgPicker *p)
 {
@@ -253,12 +266,12 @@ superseded_by(LtgStore *store, const Level0 *l)
 static bool
 takes_too_much(const LtgPicker *p, const LtgRunSet *rs, LtgStore *store, const Level0 *l)
 {
-	uint64_t	limit = p->s->shared->config.space_limit;
+	const LtgConfig *c = &p->s->shared->config;
 	uint64_t	rest = 0;
 
 	for (uint32_t i = rs->level_start[1]; i < rs->n; i++)
 		rest += rs->run[i].disk_bytes;
-	return limit != 0 && l->bytes > rest / 100 * limit && l->bytes > tiny_bytes(p) &&
+	return c->space_limit != 0 && l->bytes > ltg_new_version_bytes(c, rest) &&
 		superseded_by(store, l) * 2 >= l->entries && l->pinned * 4 < l->entries;
 }
 

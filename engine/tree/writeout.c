@@ -6,7 +6,9 @@
 
 #include "base/coding.h"
 #include "storage/cache.h"
+#include "storage/compress.h"
 #include "storage/file.h"
+#include "storage/held.h"
 #include "tree/state.h"
 
 LtgStatus
@@ -79,7 +81,8 @@ ltg_writeout_store(LtgWriteout *o, const LtgStoreKey *key, LtgSeq stamp, uint64_
 	ltg_store64(o->store_key + 16, stamp);
 	ltg_store64(o->store_key + 24, id);
 	o->opt.expected_keys = keys;
-	o->opt.last_level = false;
+	o->opt.last_level = o->opt.like_before = false;
+	memset(&o->last, 0, sizeof(o->last));
 	drop_dictionary(o);
 }
 
@@ -88,12 +91,46 @@ ltg_writeout_last_level(LtgWriteout *o, const LtgRunRef *model)
 {
 	LTG_ASSERT(!o->in_run);
 	o->opt.last_level = true;
+	o->opt.like_before = false;
 	drop_dictionary(o);
 	if (model == NULL)
 		return LTG_OK;
 	LTG_TRY(ltg_run_dictionary(o->s, model, &o->dict, &o->opt.dict_len));
 	o->opt.dict = o->dict;
 	o->opt.dict_id = model->dict_id;
+	return LTG_OK;
+}
+
+/*
+ * The next run of a store is like the one before: it is compressed in the same way,
+ * without trying again what has just been tried, and shares its dictionary.
+ */
+static LtgStatus
+learn(LtgWriteout *o)
+{
+	uint64_t	enough = o->s->shared->config.file_target_bytes / 4;
+	const uint8_t *dict;
+	uint32_t	len;
+
+	if (enough > LTG_HELD_DEFAULT)
+		enough = LTG_HELD_DEFAULT;
+	if (o->opt.like_before || o->last.raw_bytes < enough)
+		return LTG_OK;
+	dict = ltg_compressor_dictionary(o->compressor, &len);
+	LTG_ASSERT((dict == NULL) == (o->last.dict_disk_len == 0));
+	if (dict == NULL || o->last.dict_id != o->opt.dict_id)
+		drop_dictionary(o);
+	if (dict != NULL && o->dict == NULL)
+	{
+		o->dict = o->s->port->alloc(o->s->port, len);
+		if (o->dict == NULL)
+			return ltg_fail(o->s, LTG_NOMEM, "out of memory for a dictionary of %u bytes", len);
+		memcpy(o->dict, dict, len);
+		o->opt.dict = o->dict;
+		o->opt.dict_len = len;
+		o->opt.dict_id = o->last.dict_id;
+	}
+	o->opt.like_before = true;
 	return LTG_OK;
 }
 
@@ -104,6 +141,10 @@ ltg_writeout_add(LtgWriteout *o, const uint8_t *key, uint32_t key_len, const Ltg
 	{
 		if (o->w == NULL)
 		{
+			LTG_TRY(learn(o));
+			if (o->compressor == NULL)
+				LTG_TRY(ltg_compressor_create(o->s, &o->compressor));
+			o->opt.compressor = o->compressor;
 			o->id = ltg_new_file_id(o->s);
 			LTG_TRY(ltg_writer_open(o->s, o->id, &o->opt, &o->w));
 		}
@@ -126,7 +167,9 @@ ltg_writeout_end_run(LtgWriteout *o, LtgRunRef *ref)
 	if (!o->in_run)
 		return LTG_OK;
 	o->in_run = false;
-	return ltg_writer_end_run(o->w, ref);
+	LTG_TRY(ltg_writer_end_run(o->w, ref));
+	o->last = *ref;
+	return LTG_OK;
 }
 
 LtgStatus
@@ -171,6 +214,7 @@ ltg_writeout_free(LtgWriteout *o)
 	if (o->w != NULL)
 		ltg_writer_abort(o->w);
 	drop_dictionary(o);
+	ltg_compressor_free(o->s, o->compressor);
 	for (uint32_t i = 0; i < o->n_files; i++)
 	{
 		char		name[LTG_NAME_MAX];

@@ -35,6 +35,8 @@ typedef struct LtgWriteout
 	LtgSession *s;
 	LtgRunOptions opt;
 	uint8_t	   *dict;			/* ours: what opt.dict points to, or NULL */
+	LtgCompressor *compressor;
+	LtgRunRef	last;			/* the run that ended last */
 	uint8_t		store_key[32];
 	LtgFileWriter *w;			/* file being written, or NULL */
 	LtgFileId	id;
