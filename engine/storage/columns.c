@@ -2,9 +2,10 @@
  * columns.c
  *	  See columns.h.
  *
- * Back to rows is on the way of every cache miss, so it goes by tiles of 8
- * columns and 16 rows in vector registers where there are some.  A tile's rows
- * are pieces of 8 bytes, which is what payloads are aligned to.
+ * Both ways go by tiles of 8 columns and 16 rows in vector registers where there
+ * are some: back to rows is on the way of every cache miss, and merges transpose
+ * all they write.  A tile's rows are pieces of 8 bytes, which is what payloads are
+ * aligned to.
  */
 #include "storage/columns.h"
 
@@ -71,14 +72,49 @@ ltg_columns_stride(const uint8_t *block, uint32_t len)
 	return len - ltg_load32(block + LTG_BH_PAYLOADS) > stride ? stride : 0;
 }
 
+/* ---- to columns ---- */
+
+/* Of d[2..n) of the column's differences d: how many are not 0, and not the one before. */
+static uint32_t
+count_changes(const uint8_t *column, uint32_t rows, uint32_t *changes, uint32_t *jumps)
+{
+	uint32_t	r = 2;
+
+	*changes = *jumps = 0;
+#ifdef __SSE2__
+	{
+		const __m128i zero = _mm_setzero_si128();
+		__m128i		same = zero;	/* two sums each */
+		__m128i		steady = zero;
+		uint64_t	sum[2];
+
+		for (; r + 16 <= rows; r += 16)
+		{
+			__m128i		x0 = _mm_loadu_si128((const __m128i *) (const void *) (column + r));
+			__m128i		x1 = _mm_loadu_si128((const __m128i *) (const void *) (column + r - 1));
+			__m128i		x2 = _mm_loadu_si128((const __m128i *) (const void *) (column + r - 2));
+			__m128i		eq = _mm_cmpeq_epi8(x0, x1);
+			__m128i		eqd = _mm_cmpeq_epi8(_mm_sub_epi8(x0, x1), _mm_sub_epi8(x1, x2));
+
+			same = _mm_add_epi64(same, _mm_sad_epu8(_mm_sub_epi8(zero, eq), zero));
+			steady = _mm_add_epi64(steady, _mm_sad_epu8(_mm_sub_epi8(zero, eqd), zero));
+		}
+		_mm_storeu_si128((__m128i *) (void *) sum, same);
+		*changes = r - 2 - (uint32_t) (sum[0] + sum[1]);
+		_mm_storeu_si128((__m128i *) (void *) sum, steady);
+		*jumps = r - 2 - (uint32_t) (sum[0] + sum[1]);
+	}
+#endif
+	return r;
+}
+
 /* Differences pay where they make long stretches of one value. */
 static bool
 differences_pay(const uint8_t *column, uint32_t rows)
 {
-	uint32_t	changes = 0;
-	uint32_t	jumps = 0;
+	uint32_t	changes, jumps;
 
-	for (uint32_t r = 2; r < rows; r++)
+	for (uint32_t r = count_changes(column, rows, &changes, &jumps); r < rows; r++)
 	{
 		uint8_t		d = (uint8_t) (column[r] - column[r - 1]);
 
@@ -88,27 +124,101 @@ differences_pay(const uint8_t *column, uint32_t rows)
 	return jumps < changes / 2;
 }
 
+/* Rows of 8 bytes each to 8 columns; returns the number of rows done. */
+static uint32_t
+tiles_to_columns(const uint8_t *rows, uint32_t n, uint32_t stride, uint8_t *const column[8])
+{
+	uint32_t	r = 0;
+
+#ifdef __SSE2__
+	for (; r + 16 <= n; r += 16)
+	{
+		__m128i		x[16],
+					y[8];
+
+		for (uint32_t i = 0; i < 16; i++)
+			x[i] = _mm_loadl_epi64((const __m128i *) (const void *) (rows + (size_t) (r + i) * stride));
+		for (int i = 0; i < 8; i++)
+			y[i] = _mm_unpacklo_epi8(x[i], x[i + 8]);
+		/* now rows i, i + 4, i + 8, i + 12 of the columns 0-3, then of 4-7 */
+		for (int i = 0; i < 4; i++)
+		{
+			x[i] = _mm_unpacklo_epi8(y[i], y[i + 4]);
+			x[i + 4] = _mm_unpackhi_epi8(y[i], y[i + 4]);
+		}
+		for (int half = 0; half < 2; half++)
+		{
+			const __m128i *h = x + 4 * half;
+			__m128i		even[2] = {_mm_unpacklo_epi8(h[0], h[2]), _mm_unpackhi_epi8(h[0], h[2])};
+			__m128i		odd[2] = {_mm_unpacklo_epi8(h[1], h[3]), _mm_unpackhi_epi8(h[1], h[3])};
+
+			for (int i = 0; i < 2; i++)
+			{
+				uint8_t    *const *to = column + 4 * half + 2 * i;
+
+				_mm_storeu_si128((__m128i *) (void *) (to[0] + r), _mm_unpacklo_epi8(even[i], odd[i]));
+				_mm_storeu_si128((__m128i *) (void *) (to[1] + r), _mm_unpackhi_epi8(even[i], odd[i]));
+			}
+		}
+	}
+#else
+	(void) rows;
+	(void) n;
+	(void) stride;
+	(void) column;
+#endif
+	return r;
+}
+
+static void
+take_differences(uint8_t *column, uint32_t n)
+{
+	uint32_t	r = n;
+
+	LTG_ASSERT(n > 0);
+#ifdef __SSE2__
+	for (; r > 16; r -= 16)
+	{
+		__m128i    *to = (__m128i *) (void *) (column + r - 16);
+		__m128i		before = _mm_loadu_si128((const __m128i *) (const void *) (column + r - 17));
+
+		_mm_storeu_si128(to, _mm_sub_epi8(_mm_loadu_si128(to), before));
+	}
+#endif
+	while (--r > 0)
+		column[r] = (uint8_t) (column[r] - column[r - 1]);
+}
+
 void
 ltg_columns_pack_rows(const uint8_t *rows, uint32_t bytes, uint32_t stride, uint8_t *packed)
 {
 	Area		a = area_of(bytes, stride);
 	uint8_t    *bits = packed;
-	uint8_t    *column = bits + ltg_columns_extra(stride);
+	uint8_t    *next = bits + ltg_columns_extra(stride);
 
 	memset(bits, 0, ltg_columns_extra(stride));
-	for (uint32_t c = 0; c < stride; c++)
+	for (uint32_t c = 0; c < stride; c += 8)
 	{
-		uint32_t	n = column_rows(&a, c);
+		uint8_t    *column[8];
+		uint32_t	r;
 
-		for (uint32_t r = 0; r < n; r++)
-			column[r] = rows[(size_t) r * stride + c];
-		if (differences_pay(column, n))
+		for (uint32_t i = 0; i < 8; i++)
 		{
-			bits[c / 8] |= (uint8_t) (1 << c % 8);
-			for (uint32_t r = n - 1; r > 0; r--)
-				column[r] = (uint8_t) (column[r] - column[r - 1]);
+			column[i] = next;
+			next += column_rows(&a, c + i);
 		}
-		column += n;
+		r = tiles_to_columns(rows + c, a.rows, stride, column);
+		for (; r < a.rows; r++)
+			for (uint32_t i = 0; i < 8; i++)
+				column[i][r] = rows[(size_t) r * stride + c + i];
+		for (uint32_t i = 0; i < 8 && c + i < a.rest; i++)
+			column[i][a.rows] = rows[(size_t) a.rows * stride + c + i];
+		for (uint32_t i = 0; i < 8; i++)
+			if (differences_pay(column[i], column_rows(&a, c + i)))
+			{
+				bits[c / 8] |= (uint8_t) (1 << i);
+				take_differences(column[i], column_rows(&a, c + i));
+			}
 	}
 }
 
@@ -121,9 +231,11 @@ ltg_columns_pack(const uint8_t *block, uint32_t len, uint32_t stride, uint8_t *d
 	ltg_columns_pack_rows(block + start, len - start, stride, dst + start);
 }
 
+/* ---- back to rows ---- */
+
 /* 8 columns to rows of 8 bytes each; returns the number of rows done. */
 static uint32_t
-tiles(const uint8_t *const column[8], uint32_t rows, uint32_t stride, uint8_t *dst)
+tiles_to_rows(const uint8_t *const column[8], uint32_t rows, uint32_t stride, uint8_t *dst)
 {
 	uint32_t	r = 0;
 
@@ -188,7 +300,7 @@ ltg_columns_unpack_rows(uint8_t *packed, uint32_t bytes, uint32_t stride, uint8_
 					next[k] = (uint8_t) (next[k] + next[k - 1]);
 			next += n;
 		}
-		r = tiles(column, a.rows, stride, rows + c);
+		r = tiles_to_rows(column, a.rows, stride, rows + c);
 		for (; r < a.rows; r++)
 			for (uint32_t i = 0; i < 8; i++)
 				rows[(size_t) r * stride + c + i] = column[i][r];

@@ -21,7 +21,8 @@
  * Blocks with several versions of their keys may have the older ones stored as
  * differences (diffs.h), whatever the method.  The methods are tried on one of
  * the two forms, and the best of them once more on the other: the form that is
- * better of late is used.
+ * better of late is used.  In the same way zstd's fastest level is used where the
+ * one that is asked for makes hardly less of the data.
  */
 #include "storage/compress.h"
 
@@ -38,6 +39,7 @@
 
 #define DICTS 6					/* a session keeps */
 #define REST_MAX 64				/* blocks between two trials */
+#define LEVEL_FAST 1
 
 typedef struct Buffer
 {
@@ -52,7 +54,8 @@ struct LtgCompressor
 	Buffer		dict_bytes;
 	uint32_t	dict_len;
 	void	   *lz4_state;
-	Buffer		out[LTG_METHODS + 1];	/* the last: for the form that is not in use */
+	Buffer		out[LTG_METHODS + 2];	/* the last: for the form and the level that are
+										 * not in use */
 	Buffer		form[2][2];		/* the block's forms: [differences][transposed] */
 	Buffer		entries;		/* of the block */
 	Buffer		scratch;
@@ -66,6 +69,8 @@ struct LtgCompressor
 	uint32_t	rest;			/* blocks to go until the next one */
 	uint64_t	form_sum[2];	/* of sizes without and with differences */
 	bool		diffs;			/* differences are in use */
+	uint64_t	level_sum[2];	/* of sizes by `level` and by LEVEL_FAST */
+	bool		fast;			/* the latter is in use */
 };
 
 typedef struct KnownDict
@@ -94,6 +99,10 @@ static const uint8_t weight_upper[LTG_METHODS] = {
 /* Differences must make blocks a 32nd smaller. */
 #define WEIGHT_DIFFS 33
 #define WEIGHT_NO_DIFFS 32
+
+/* The level asked for must make blocks a 50th smaller than the fastest one. */
+#define WEIGHT_LEVEL 51
+#define WEIGHT_FAST 50
 
 static void *
 mem_alloc(void *opaque, size_t size)
@@ -142,7 +151,7 @@ ltg_compressor_free(LtgSession *s, LtgCompressor *c)
 	ZSTD_freeCDict(c->dict);
 	mem_free(s->port, c->dict_bytes.mem);
 	mem_free(s->port, c->lz4_state);
-	for (int m = 0; m <= LTG_METHODS; m++)
+	for (int m = 0; m < LTG_METHODS + 2; m++)
 		mem_free(s->port, c->out[m].mem);
 	for (int i = 0; i < 4; i++)
 		mem_free(s->port, c->form[i / 2][i % 2].mem);
@@ -164,6 +173,8 @@ ltg_compressor_begin(LtgSession *s, LtgCompressor *c, LtgCodecChoice choice, int
 	c->weight = last_level || choice == LTG_CODEC_ZSTD ? weight_last : weight_upper;
 	memset(c->sum, 0, sizeof(c->sum));
 	memset(c->form_sum, 0, sizeof(c->form_sum));
+	memset(c->level_sum, 0, sizeof(c->level_sum));
+	c->fast = false;
 	c->best = LTG_METHOD_NONE;
 	c->won = c->rest = 0;
 	c->diffs = true;
@@ -245,7 +256,7 @@ try_zstd(LtgSession *s, LtgCompressor *c, Buffer *out, const ZSTD_CDict *dict,
 	}
 	LTG_TRY(need_buffer(s, out, most));
 	r = dict != NULL ? ZSTD_compress_usingCDict(c->zstd, out->mem, most - 1, src, len, dict) :
-		ZSTD_compressCCtx(c->zstd, out->mem, most - 1, src, len, c->level);
+		ZSTD_compressCCtx(c->zstd, out->mem, most - 1, src, len, c->fast ? LEVEL_FAST : c->level);
 	if (ZSTD_isError(r) && ZSTD_getErrorCode(r) == ZSTD_error_memory_allocation)
 		return ltg_fail(s, LTG_NOMEM, "out of memory for zstd");
 	*size = ZSTD_isError(r) ? 0 : (uint32_t) r;
@@ -391,6 +402,29 @@ try_other_form(LtgSession *s, LtgCompressor *c, Job *j, Stored *best)
 	return LTG_OK;
 }
 
+/* zstd at the level that is not in use, where it is best.  A dictionary has its own. */
+static LtgStatus
+try_other_level(LtgSession *s, LtgCompressor *c, Job *j, Stored *best)
+{
+	Stored		r;
+	uint64_t	score[2];
+
+	if (c->choice != LTG_CODEC_ADAPTIVE || c->level <= LEVEL_FAST ||
+		(best->m != LTG_METHOD_ZSTD && best->m != LTG_METHOD_ZSTD_COLUMNS))
+		return LTG_OK;
+	c->fast = !c->fast;
+	LTG_TRY(apply(s, c, j, best->m, best->diffs, &c->out[LTG_METHODS + 1], &r));
+	c->fast = !c->fast;
+	score[c->fast] = best->size;
+	score[!c->fast] = r.size != 0 ? r.size : j->len;
+	for (int i = 0; i < 2; i++)
+		c->level_sum[i] = c->level_sum[i] / 2 + score[i];
+	if (r.size != 0 && r.size < best->size)
+		*best = r;
+	c->fast = c->level_sum[1] * WEIGHT_FAST < c->level_sum[0] * WEIGHT_LEVEL;
+	return LTG_OK;
+}
+
 /* Sizes by all methods that are allowed, and what is best for this block. */
 static LtgStatus
 try_all(LtgSession *s, LtgCompressor *c, Job *j, uint32_t size[LTG_METHODS], Stored *best)
@@ -406,7 +440,9 @@ try_all(LtgSession *s, LtgCompressor *c, Job *j, uint32_t size[LTG_METHODS], Sto
 									 (uint64_t) best->size * c->weight[best->m]))
 			*best = r;
 	}
-	return j->has_diffs ? try_other_form(s, c, j, best) : LTG_OK;
+	if (j->has_diffs)
+		LTG_TRY(try_other_form(s, c, j, best));
+	return try_other_level(s, c, j, best);
 }
 
 /* Take a trial's sizes into account. */

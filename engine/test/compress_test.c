@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <zstd.h>
 
 #include "base/coding.h"
 #include "rig.h"
@@ -34,12 +35,46 @@ fake_block(uint32_t n, uint32_t stride, uint32_t cut, uint64_t *rnd, uint32_t *l
 	for (uint32_t i = 0; i < *len; i++)
 		b[i] = (uint8_t) rig_random(rnd);
 	for (uint32_t i = 0; i < n; i++)
+	{
 		b[start + i * stride] = (uint8_t) (i * 3);	/* a counter */
+		if (stride > 8)
+			b[start + i * stride + 9] = (uint8_t) (i / 20 * 7); /* and one that counts seldom */
+	}
 	b[LTG_BH_PAY_WIDTH] = 0;
 	ltg_store32(b + LTG_BH_N, n);
 	ltg_store32(b + LTG_BH_PAYLOADS, start);
 	ltg_store32(b + LTG_BH_PAY_LEN, stride - cut);
 	return b;
+}
+
+/* The same byte by byte, as FORMAT.md describes it. */
+static void
+pack_by_bytes(const uint8_t *rows, uint32_t bytes, uint32_t stride, uint8_t *packed)
+{
+	uint8_t    *to = packed + ltg_columns_extra(stride);
+
+	memset(packed, 0, ltg_columns_extra(stride));
+	for (uint32_t c = 0; c < stride; c++)
+	{
+		uint32_t	n = 0;
+		uint32_t	changes = 0;
+		uint32_t	jumps = 0;
+
+		for (uint32_t at = c; at < bytes; at += stride)
+			to[n++] = rows[at];
+		for (uint32_t r = 2; r < n; r++)
+		{
+			changes += to[r] != to[r - 1];
+			jumps += (uint8_t) (to[r] - to[r - 1]) != (uint8_t) (to[r - 1] - to[r - 2]);
+		}
+		if (jumps < changes / 2)
+		{
+			packed[c / 8] |= (uint8_t) (1 << c % 8);
+			for (uint32_t r = n - 1; r > 0; r--)
+				to[r] = (uint8_t) (to[r] - to[r - 1]);
+		}
+		to += n;
+	}
 }
 
 static void
@@ -56,6 +91,8 @@ test_columns(void **state)
 		uint8_t    *b = fake_block(n, stride, (uint32_t) (rig_random(&rnd) % 8), &rnd, &len);
 		uint8_t    *packed = malloc(len + ltg_columns_extra(stride));
 		uint8_t    *back = malloc(len);
+		uint8_t    *bytes;
+		uint32_t	start;
 
 		assert_int_equal(ltg_columns_stride(b, len), stride);
 		ltg_columns_pack(b, len, stride, packed);
@@ -63,6 +100,13 @@ test_columns(void **state)
 		assert_int_equal(packed[ltg_load32(b + LTG_BH_PAYLOADS)] & 1, 1);
 		assert_true(ltg_columns_unpack(packed, len, stride, back));
 		assert_memory_equal(b, back, len);
+		/* (undoing the differences has changed the bytes) */
+		ltg_columns_pack(b, len, stride, packed);
+		start = ltg_load32(b + LTG_BH_PAYLOADS);
+		bytes = malloc(len + ltg_columns_extra(stride));
+		pack_by_bytes(b + start, len - start, stride, bytes);
+		assert_memory_equal(bytes, packed + start, len - start + ltg_columns_extra(stride));
+		free(bytes);
 
 		/* nonsense gives nonsense or a refusal, nothing worse */
 		for (uint32_t i = 0; i < len; i++)
@@ -730,6 +774,112 @@ test_inherited_dictionary(void **state)
 	rig_close(&r);
 }
 
+/*
+ * Writers that lend each other a compressor: the second run is compressed as the
+ * first one was, without a look at its rows.
+ */
+static void
+test_like_before(void **state)
+{
+	static const Kind kind[] = {PHRASES, NUMBERS};
+
+	(void) state;
+	for (uint32_t k = 0; k < 2; k++)
+	{
+		LtgRunOptions opt = rig_options();
+		Rig			r;
+		Model		m;
+		LtgRunRef	ref[2];
+		uint8_t		codec[2];
+		uint8_t		stride[2];
+		bool		diffs;
+		const uint8_t *bytes;
+		uint8_t    *dict = NULL;
+
+		rig_open(&r);
+		opt.last_level = true;
+		assert_int_equal(ltg_compressor_create(&r.s, &opt.compressor), LTG_OK);
+		make_model(&m, kind[k], 4000, 1);
+		assert_int_equal(model_write(&r, &m, 1, &opt, &ref[0]), LTG_OK);
+		read_back(&r, &m, &ref[0]);
+		first_block(&r, &ref[0], &codec[0], &stride[0], &diffs);
+		bytes = ltg_compressor_dictionary(opt.compressor, &opt.dict_len);
+		assert_int_equal(bytes != NULL, kind[k] == PHRASES);
+		assert_int_equal(bytes != NULL, ref[0].dict_disk_len != 0);
+		model_free(&m);
+
+		if (bytes != NULL)
+		{
+			dict = malloc(opt.dict_len);
+			memcpy(dict, bytes, opt.dict_len);
+		}
+		opt.dict = dict;
+		opt.dict_id = ref[0].dict_id;
+		opt.like_before = true;
+		make_model(&m, kind[k], 300, 2);	/* too few to decide */
+		assert_int_equal(model_write(&r, &m, 2, &opt, &ref[1]), LTG_OK);
+		read_back(&r, &m, &ref[1]);
+		first_block(&r, &ref[1], &codec[1], &stride[1], &diffs);
+		assert_int_equal(codec[1], codec[0]);
+		assert_int_equal(stride[1], stride[0]);
+		assert_int_equal(ref[1].dict_id, ref[0].dict_id);
+		assert_int_equal(ref[1].dict_disk_len, ref[0].dict_disk_len);
+		model_free(&m);
+
+		/* what has changed altogether is noticed */
+		make_model(&m, NOISE, 3000, 3);
+		assert_int_equal(model_write(&r, &m, 3, &opt, &ref[1]), LTG_OK);
+		read_back(&r, &m, &ref[1]);
+		assert_true(ref[1].disk_bytes < ref[1].raw_bytes + ref[1].raw_bytes / 50);
+		model_free(&m);
+		free(dict);
+		ltg_compressor_free(&r.s, opt.compressor);
+		rig_close(&r);
+	}
+}
+
+/* zstd's fastest level unless the one that is asked for does better. */
+static void
+test_level(void **state)
+{
+	enum {BLOCK = 16384, N = 12};
+
+	(void) state;
+	for (uint32_t digits = 0; digits < 2; digits++)
+	{
+		Rig			r;
+		LtgCompressor *c;
+		uint64_t	rnd = 5;
+		uint8_t    *block = malloc(BLOCK);
+		uint8_t    *out = malloc(BLOCK);
+		LtgPacked	p = {0};
+
+		rig_open(&r);
+		assert_int_equal(ltg_compressor_create(&r.s, &c), LTG_OK);
+		ltg_compressor_begin(&r.s, c, LTG_CODEC_ADAPTIVE, 9, true);
+		for (uint32_t i = 0; i < N; i++)
+		{
+			memset(block, 0, BLOCK);
+			ltg_store32(block + LTG_BH_PAYLOADS, LTG_BH_BYTES);
+			for (uint32_t at = LTG_BH_BYTES; at < BLOCK;)
+				if (digits)
+					block[at++] = "0123456789abcdef"[rig_random(&rnd) % 16];
+				else
+					at += (uint32_t) snprintf((char *) block + at, BLOCK - at, "%s %u of %u, ",
+											  rig_random(&rnd) % 2 ? "apples and pears" : "pears and plums",
+											  (unsigned) (rig_random(&rnd) % 40), (unsigned) (rig_random(&rnd) % 90));
+			assert_int_equal(ltg_compress(&r.s, c, LTG_BLOCK_DATA, block, BLOCK, &p), LTG_OK);
+		}
+		assert_int_equal(p.codec, LTG_STORED_ZSTD);
+		assert_int_equal(p.len, ZSTD_compress(out, BLOCK, block, BLOCK, digits ? 1 : 9));
+		assert_int_not_equal(p.len, ZSTD_compress(out, BLOCK, block, BLOCK, digits ? 9 : 1));
+		ltg_compressor_free(&r.s, c);
+		free(block);
+		free(out);
+		rig_close(&r);
+	}
+}
+
 /* A session reads runs with more dictionaries than it keeps. */
 static void
 test_many_dictionaries(void **state)
@@ -799,6 +949,8 @@ main(void)
 		cmocka_unit_test(test_versions_in_runs),
 		cmocka_unit_test(test_no_differences),
 		cmocka_unit_test(test_inherited_dictionary),
+		cmocka_unit_test(test_like_before),
+		cmocka_unit_test(test_level),
 		cmocka_unit_test(test_many_dictionaries),
 		cmocka_unit_test(test_change_of_nature),
 	};
