@@ -39,8 +39,8 @@ typedef struct LtgSession
 	void	   *read_ctx;		/* tree/hint.h: where the last look-ups ended */
 	uint64_t	blocks_hit;		/* blocks of runs found in the cache; */
 	uint64_t	blocks_read;	/* read from files.  The host may reset them. */
-	uint64_t	merged_blocks;	/* data blocks read by merges ... */
-	uint64_t	merged_cached;	/* ... and how many of them were in the cache */
+	uint32_t	merged_blocks;	/* data blocks that a merge has read since it wrote one, */
+	uint32_t	merged_cached;	/* and how many of them were in the cache */
 } LtgSession;
 
 /*

@@ -64,8 +64,6 @@ struct LtgFileWriter
 	bool		renamed;
 	bool		warm;			/* blocks go into the cache, too */
 	bool		entered;		/* some did */
-	uint64_t	merged_blocks;	/* the session's counters, when last looked at */
-	uint64_t	merged_cached;
 	LtgRunOptions opt;
 	LtgCompressor *compressor;
 	bool		own_compressor;
@@ -174,13 +172,9 @@ write_bytes(LtgFileWriter *w, const uint8_t *p, size_t len)
 static bool
 is_warm(LtgFileWriter *w)
 {
-	uint64_t	blocks = w->s->merged_blocks - w->merged_blocks;
-	uint64_t	cached = w->s->merged_cached - w->merged_cached;
-
-	if (blocks > 0)
-		w->warm = cached * 2 >= blocks;
-	w->merged_blocks += blocks;
-	w->merged_cached += cached;
+	if (w->s->merged_blocks > 0)
+		w->warm = w->s->merged_cached * 2 >= w->s->merged_blocks;
+	w->s->merged_blocks = w->s->merged_cached = 0;
 	return w->warm;
 }
 
@@ -252,8 +246,6 @@ ltg_writer_open(LtgSession *s, LtgFileId id, const LtgRunOptions *opt, LtgFileWr
 	w->port = s->port;
 	w->id = id;
 	w->opt = *opt;
-	w->merged_blocks = s->merged_blocks;
-	w->merged_cached = s->merged_cached;
 	ltg_builder_init(&w->block, s);
 	w->out = w->port->alloc(w->port, OUT_BYTES);
 	if (w->out == NULL)

@@ -606,12 +606,14 @@ stale_places(void **state)
 /* ---- limits ---- */
 
 static uint64_t paused[2];
+static uint64_t latest = UINT64_MAX;	/* nobody waits beyond */
 
 static void
 fake_pause(LtgPort *port, uint64_t us, LtgPause why)
 {
 	(void) port;
 	now += us;
+	assert_true(now < latest);
 	paused[why] += us;
 }
 
@@ -663,6 +665,79 @@ rate_limit(void **state)
 	ltg_set_rate_limit(rig.s, 0);
 	assert_false(ltg_pace_must_wait(rig.s, LTG_WORK_REST));
 	check_all();
+	lrig_close(&rig);
+}
+
+/*
+ * What is held back before it is compressed counts for an estimate: when that was
+ * too high, nothing is given back, and nobody waits for ever.
+ */
+static void
+limit_and_compressible(void **state)
+{
+	LtgStore   *t;
+	LtgCompactResult r;
+	LtgConfig	c;
+	uint64_t	began;
+
+	(void) state;
+	lrig_config(&c);
+	c.space_limit = 0;			/* no flush goes straight down */
+	c.file_target_bytes = 64 * 1024 * 1024;
+	lrig_open(&rig, &c);
+	now = 1000000;
+	rig.port->now_us = fake_now;
+	rig.port->pause = fake_pause;
+	t = lrig_store(&rig, 1, 0);
+	for (uint64_t i = 0; i < 8; i++)
+	{
+		LtgXid		x = lrig_begin(&rig);
+
+		for (uint64_t k = 0; k < 6000; k++)
+		{
+			static const uint8_t payload[504];
+			uint8_t		key[5];
+
+			lrig_rowid(key, k);
+			lrig_write(&rig, t, key, 5, LTG_PUT, payload, sizeof(payload), x, 0);
+		}
+		lrig_end(&rig, x, true);
+		lrig_flush_all(&rig);
+	}
+	ltg_set_rate_limit(rig.s, 2000000);
+	began = now;
+	latest = now + 30000000;
+	do
+		lrig_ok(&rig, ltg_compact(rig.s, &r));
+	while (r.compacted && info_of(t).l0_runs > 0);
+	assert_int_equal(info_of(t).l0_runs, 0);
+	assert_true(now - began > 100000 && now - began < 2000000);
+	latest = UINT64_MAX;
+	check_all();
+	lrig_close(&rig);
+}
+
+/*
+ * Work that never waits may take any amount: what others have to wait for it is
+ * bounded all the same.
+ */
+static void
+limit_and_debts(void **state)
+{
+	(void) state;
+	lrig_open(&rig, NULL);
+	now = 1000000;
+	rig.port->now_us = fake_now;
+	ltg_set_rate_limit(rig.s, 1000000);
+	ltg_pace_take(rig.s, LTG_WORK_FLUSH, 5000000);
+	now += 4000000;
+	assert_true(ltg_pace_must_wait(rig.s, LTG_WORK_LEVEL0));
+	now += 2000000;
+	assert_false(ltg_pace_must_wait(rig.s, LTG_WORK_LEVEL0));
+	ltg_pace_take(rig.s, LTG_WORK_FLUSH, UINT64_C(10000000000));
+	assert_true(ltg_pace_must_wait(rig.s, LTG_WORK_REST));
+	now += 61000000;
+	assert_false(ltg_pace_must_wait(rig.s, LTG_WORK_REST));
 	lrig_close(&rig);
 }
 
@@ -777,6 +852,8 @@ main(void)
 		cmocka_unit_test(tiers_meanwhile),
 		cmocka_unit_test(stale_places),
 		cmocka_unit_test(rate_limit),
+		cmocka_unit_test(limit_and_compressible),
+		cmocka_unit_test(limit_and_debts),
 		cmocka_unit_test(limit_and_interrupt),
 		cmocka_unit_test(slowed),
 	};

@@ -363,12 +363,15 @@ lrig_snapshot(LsmRig *rig, LtgXid own, uint32_t cid)
 	snap->snap.judge = judge;
 	snap->own = own;
 	snap->cid = cid;
-	snap->xmax = rig->n_xacts;
+	/* as PostgreSQL does: its own id may be beyond */
+	for (snap->xmax = rig->n_xacts; snap->xmax > 1; snap->xmax--)
+		if (rig->xact[snap->xmax - 1] != RIG_RUNNING)
+			break;
 	snap->snap.xmin = snap->xmax;
 	snap->snap.xmax = snap->xmax;
 	snap->snap.unseen = own == 0 ? snap->xmax : 0;
 	snap->running = malloc((rig->n_xacts + 1) * sizeof(LtgXid));
-	for (LtgXid x = 1; x < rig->n_xacts; x++)
+	for (LtgXid x = 1; x < snap->xmax; x++)
 		if (rig->xact[x] == RIG_RUNNING)
 		{
 			if (snap->n_running == 0)

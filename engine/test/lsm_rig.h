@@ -21,7 +21,7 @@ typedef struct RigSnapshot
 {
 	LtgSnapshot snap;			/* first */
 	struct LsmRig *rig;
-	LtgXid		xmax;			/* first id not yet given out */
+	LtgXid		xmax;			/* all ids from it on were running, or not given out */
 	LtgXid	   *running;
 	uint32_t	n_running;
 	LtgXid		own;			/* 0: none */

@@ -82,29 +82,17 @@ numbers(Model *m, uint32_t n, uint32_t payload_len)
 	}
 }
 
+/* All of it by an iterator. */
 static void
-read_through(Fixture *f, const Model *m, const LtgRunRef *ref, LtgCacheUse use)
+iterate(Fixture *f, const Model *m, const LtgRunRef *ref, LtgCacheUse use)
 {
 	LtgSession *s = &f->r.s;
 	LtgRunIter *it;
-	LtgPoint	p = {0};
 	LtgVersion	v;
 	uint32_t	i;
 	LtgStatus	st;
 
-	for (i = 0; i < m->n; i += 7)
-	{
-		const ModelEntry *e = &m->e[i];
-
-		ltg_epoch_enter(s);
-		assert_int_equal(ltg_run_get(s, ref, e->key, e->key_len,
-									 ltg_key_hash(e->key, e->key_len), true, &p, &v), LTG_OK);
-		model_compare(&v, &e->v);
-		ltg_epoch_leave(s);
-	}
-	ltg_point_close(s, &p);
-
-	if (use == LTG_CACHE_NORMAL)
+	if (use != LTG_CACHE_PEEK)
 		ltg_epoch_enter(s);
 	assert_int_equal(ltg_run_iter_open(s, ref, use, &it), LTG_OK);
 	st = ltg_run_iter_seek_ge(it, NULL, 0);
@@ -121,8 +109,30 @@ read_through(Fixture *f, const Model *m, const LtgRunRef *ref, LtgCacheUse use)
 	assert_int_equal(st, LTG_END);
 	assert_int_equal(i, m->n);
 	ltg_run_iter_close(it);
-	if (use == LTG_CACHE_NORMAL)
+	if (use != LTG_CACHE_PEEK)
 		ltg_epoch_leave(s);
+}
+
+static void
+read_through(Fixture *f, const Model *m, const LtgRunRef *ref, LtgCacheUse use)
+{
+	LtgSession *s = &f->r.s;
+	LtgPoint	p = {0};
+	LtgVersion	v;
+	uint32_t	i;
+
+	for (i = 0; i < m->n; i += 7)
+	{
+		const ModelEntry *e = &m->e[i];
+
+		ltg_epoch_enter(s);
+		assert_int_equal(ltg_run_get(s, ref, e->key, e->key_len,
+									 ltg_key_hash(e->key, e->key_len), true, &p, &v), LTG_OK);
+		model_compare(&v, &e->v);
+		ltg_epoch_leave(s);
+	}
+	ltg_point_close(s, &p);
+	iterate(f, m, ref, use);
 }
 
 static void
@@ -150,6 +160,40 @@ cached_reads(void **state)
 	assert_true(after.hits > before.hits);
 	assert_int_equal(ltg_run_check(&f->r.s, &ref), LTG_OK);
 	model_free(&m);
+}
+
+/* Huge scans fill frames that nobody uses, and push nobody out. */
+static void
+spare_frames(void **state)
+{
+	Fixture    *f = *state;
+	LtgRunOptions opt = rig_options();
+	LtgCacheStats small, full, after;
+	LtgRunRef	ref[2];
+	Model		m[2];
+
+	opt.block_size = BLOCK;
+	numbers(&m[0], 1000, 100);
+	numbers(&m[1], 20000, 100);	/* twice the cache */
+	assert_int_equal(model_write(&f->r, &m[0], 1, &opt, &ref[0]), LTG_OK);
+	assert_int_equal(model_write(&f->r, &m[1], 2, &opt, &ref[1]), LTG_OK);
+	read_through(f, &m[0], &ref[0], LTG_CACHE_NORMAL);
+	ltg_cache_stats(&f->r.s, f->r.s.cache, &small);
+	assert_false(ltg_cache_full(&f->r.s, f->r.s.cache));
+	iterate(f, &m[1], &ref[1], LTG_CACHE_SPARE);
+	ltg_cache_stats(&f->r.s, f->r.s.cache, &full);
+	assert_true(ltg_cache_full(&f->r.s, f->r.s.cache));
+	assert_true(full.t1 + full.t2 > 2 * (small.t1 + small.t2));
+	assert_int_equal(full.evictions, 0);
+	iterate(f, &m[1], &ref[1], LTG_CACHE_SPARE);
+	ltg_cache_stats(&f->r.s, f->r.s.cache, &after);
+	assert_int_equal(after.evictions, 0);
+	/* what was there is there */
+	read_through(f, &m[0], &ref[0], LTG_CACHE_NORMAL);
+	ltg_cache_stats(&f->r.s, f->r.s.cache, &after);
+	assert_int_equal(after.misses, full.misses);
+	model_free(&m[0]);
+	model_free(&m[1]);
 }
 
 /* A read that fails in the middle gives its frame back. */
@@ -412,6 +456,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(cached_reads, setup, teardown),
+		cmocka_unit_test_setup_teardown(spare_frames, setup, teardown),
 		cmocka_unit_test_setup_teardown(failing_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(larger_than_cache, setup, teardown),
 		cmocka_unit_test_setup_teardown(oversized_blocks, setup, teardown),

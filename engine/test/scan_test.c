@@ -484,6 +484,103 @@ judged_once(void **state)
 	lrig_close(&rig);
 }
 
+/* Rows that the snapshot sees, and how many payloads have this first byte. */
+static uint64_t
+rows_with(LtgStore *t, RigSnapshot *snap, uint8_t first, uint64_t *n)
+{
+	LtgScanOptions opt = {.snap = &snap->snap};
+	LtgScan    *scan;
+	LtgBatch	b;
+	uint64_t	rows = 0;
+
+	*n = 0;
+	lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+	for (; ltg_scan_next(scan, &b) == LTG_OK; rows += b.n)
+		for (uint32_t i = 0; i < b.n; i++)
+		{
+			const uint8_t *key;
+			uint32_t	len;
+			LtgVersion	v;
+
+			ltg_batch_row(scan, i, &key, &len, &v);
+			*n += *v.payload == first;
+		}
+	ltg_scan_close(scan);
+	return rows;
+}
+
+static void
+rewrite(LtgStore *t, LtgXid x, uint64_t first, uint64_t n, uint8_t byte)
+{
+	for (uint64_t i = 0; i < n; i++)
+	{
+		uint8_t		key[5];
+
+		lrig_rowid(key, first + i);
+		lrig_write(&rig, t, key, 5, LTG_PUT, &byte, 1, x, 0);
+	}
+}
+
+/*
+ * A generation of later transactions is not looked at.  One in which somebody
+ * writes who was there before the snapshot is, and so is the snapshot's own.
+ */
+static void
+unseen_generations(void **state)
+{
+	LtgStore   *t;
+	RigSnapshot *snap;
+	LtgXid		before, later, mine;
+	uint64_t	n;
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	later = lrig_begin(&rig);
+	rewrite(t, later, 1, 500, 1);
+	lrig_end(&rig, later, true);
+	lrig_flush_all(&rig);
+	before = lrig_begin(&rig);
+	snap = lrig_snapshot(&rig, 0, 0);
+
+	later = lrig_begin(&rig);
+	rewrite(t, later, 1, 400, 2);
+	snap->judged = 0;
+	assert_int_equal(rows_with(t, snap, 1, &n), 500);
+	assert_int_equal(n, 500);
+	assert_true(snap->judged < 10);	/* in files; in memory would be 400 */
+	lrig_end(&rig, later, true);
+	assert_int_equal(rows_with(t, snap, 1, &n), 500);
+	assert_int_equal(n, 500);
+	lrig_release(&rig, snap);
+
+	/* he commits, a new snapshot sees his rows beside those of a later one */
+	rewrite(t, before, 401, 50, 3);
+	lrig_end(&rig, before, true);
+	mine = lrig_begin(&rig);
+	snap = lrig_snapshot(&rig, 0, 0);
+	rewrite(t, mine, 451, 50, 4);
+	assert_int_equal(rows_with(t, snap, 2, &n), 500);
+	assert_int_equal(n, 400);
+	assert_int_equal(rows_with(t, snap, 3, &n), 500);
+	assert_int_equal(n, 50);
+	lrig_release(&rig, snap);
+
+	/* my own in a generation where there is nothing else */
+	lrig_flush_all(&rig);
+	rewrite(t, mine, 451, 50, 5);
+	snap = lrig_snapshot(&rig, mine, 1);
+	assert_int_equal(rows_with(t, snap, 5, &n), 500);
+	assert_int_equal(n, 50);
+	lrig_release(&rig, snap);
+	lrig_end(&rig, mine, true);
+	snap = lrig_snapshot(&rig, 0, 0);
+	assert_int_equal(rows_with(t, snap, 5, &n), 500);
+	assert_int_equal(n, 50);
+	lrig_release(&rig, snap);
+	lrig_close(&rig);
+}
+
 /* A scan that stops behind the empty key goes on behind it. */
 static void
 empty_key(void **state)
@@ -586,6 +683,7 @@ main(void)
 		cmocka_unit_test(restart_scan),
 		cmocka_unit_test(dropped),
 		cmocka_unit_test(judged_once),
+		cmocka_unit_test(unseen_generations),
 		cmocka_unit_test(empty_key),
 		cmocka_unit_test(no_memory),
 	};

@@ -426,8 +426,12 @@ note_progress(Compaction *c)
 	atomic_store_explicit(&job->bytes_written, written, memory_order_relaxed);
 	atomic_store_explicit(&job->versions_in, c->r->versions_in, memory_order_relaxed);
 	atomic_store_explicit(&job->versions_out, c->r->versions_out, memory_order_relaxed);
-	ltg_pace_take(c->s, work_class(c->plan), read + written - c->counted);
-	c->counted = read + written;
+	/* what waits to be compressed is an estimate, which may have been too high */
+	if (read + written > c->counted)
+	{
+		ltg_pace_take(c->s, work_class(c->plan), read + written - c->counted);
+		c->counted = read + written;
+	}
 }
 
 /*
@@ -772,6 +776,7 @@ ltg_compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 		ltg_pace_merged(s);
 	}
 	ltg_writeout_free(&c.out);
+	s->merged_blocks = s->merged_cached = 0;	/* what a flush writes next is not made of them */
 	ltg_merge_free(&c.merge);
 	ltg_fates_free(&c.fates);
 	ltg_live_free(s, &c.live);

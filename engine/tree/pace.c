@@ -12,6 +12,8 @@
 #include "tree/pace.h"
 
 #define BURST_US 50000			/* idle time that may be made up for */
+#define DEBT_US 60000000		/* of background work: what never waits may take more */
+#define WRITE_DEBT_NS 1000000000	/* of all writers; each waits for DELAY_MAX_US at most */
 #define NAP_US 50000			/* look again at the limit, and for interrupts */
 #define CREDIT_US 100			/* writers don't wait for less */
 #define DELAY_MAX_US 50000		/* of one write */
@@ -33,16 +35,20 @@ ltg_set_rate_limit(LtgSession *s, uint64_t bytes_per_second)
 		atomic_store(&p->clock_us[c], 0);
 }
 
+/* Forward by so much, from `least` on, and not beyond `most`. */
 static void
-advance(_Atomic uint64_t *clock, uint64_t least, uint64_t by)
+advance(_Atomic uint64_t *clock, uint64_t least, double by, uint64_t most)
 {
 	uint64_t	old = atomic_load_explicit(clock, memory_order_relaxed);
 	uint64_t	neu;
 
 	do
-		neu = (old < least ? least : old) + by;
-	while (!atomic_compare_exchange_weak_explicit(clock, &old, neu, memory_order_relaxed,
-												  memory_order_relaxed));
+	{
+		neu = old < least ? least : old;
+		if (neu < most)
+			neu = by < (double) (most - neu) ? neu + (uint64_t) by : most;
+	} while (!atomic_compare_exchange_weak_explicit(clock, &old, neu, memory_order_relaxed,
+													memory_order_relaxed));
 }
 
 void
@@ -57,7 +63,7 @@ ltg_pace_take(LtgSession *s, LtgWorkClass class, uint64_t bytes)
 	now = s->port->now_us(s->port);
 	for (int c = (int) class; c < LTG_WORK_CLASSES; c++)
 		advance(&p->clock_us[c], now > BURST_US ? now - BURST_US : 0,
-				(uint64_t) ((double) bytes * 1e6 / (double) limit));
+				(double) bytes * 1e6 / (double) limit, now + DEBT_US);
 }
 
 bool
@@ -254,8 +260,8 @@ ltg_write_delay(LtgSession *s, uint64_t bytes)
 		return 0;
 	now = s->port->now_us(s->port);
 	/* in nanoseconds: a row may cost less than a microsecond */
-	advance(&p->write_clock_ns, now * 1000,
-			(uint64_t) ((double) (bytes + ROW_BYTES) * 1e9 / (double) rate));
+	advance(&p->write_clock_ns, now * 1000, (double) (bytes + ROW_BYTES) * 1e9 / (double) rate,
+			now * 1000 + WRITE_DEBT_NS);
 	until = atomic_load_explicit(&p->write_clock_ns, memory_order_relaxed) / 1000;
 	if (until < now + CREDIT_US)
 		return 0;

@@ -8,7 +8,9 @@
  *	 taken; it waits until time has caught up.  What a class takes also moves the
  *	 clocks of the lower classes: they get what is left.  Flushes are counted but
  *	 never wait, because writers would wait for them; neither does what
- *	 somebody has asked for.
+ *	 somebody has asked for.  No clock runs ahead by more than a minute, whatever
+ *	 these have taken: others must get on, if writers are not to be slowed down
+ *	 for as long.
  *
  * Writers
  *	 While flushing or merging falls behind, writers have to pay for each byte
