@@ -378,7 +378,8 @@ too_big_for_cache(Relation rel)
 	if (ltg_store_next_rowid(lr->store) < 100000)
 		return false;
 	ltg_store_info(lightning_session(), lr->store, &info);
-	return info.raw_bytes / 1024 > (uint64) lightning_cache_size;
+	/* of which a part goes into its directory and spare frames */
+	return info.raw_bytes / 1024 > (uint64) lightning_cache_size / 8 * 7;
 }
 
 TableScanDesc

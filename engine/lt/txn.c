@@ -375,6 +375,7 @@ lt_snap_take(LtXids *x, LtSnap *s, LtXminSlot *place)
 	s->csn = atomic_load(&x->csn);
 	s->snap.xmin = xmin;
 	s->snap.xmax = 0;
+	s->snap.unseen = 0;
 	s->snap.judge = judge;
 	s->snap.arg = NULL;
 	s->snap.failed = false;

@@ -536,6 +536,8 @@ ltg_block_enter(LtgSession *s, LtgFileId file, uint64_t offset, const uint8_t *r
 {
 	LtgFrame   *frame;
 
+	if (!ltg_cache_has_room(s->cache) && ++s->merged_entered > ltg_cache_spare(s->cache) / 2)
+		return;
 	ltg_epoch_enter(s);
 	frame = ltg_cache_reserve(s, s->cache, len);
 	if (frame != NULL)

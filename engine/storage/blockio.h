@@ -80,7 +80,8 @@ extern LtgStatus ltg_block_warm(LtgSession *s, const LtgBlockPtr *where, bool to
 
 /*
  * Enter a block that has just been written into the cache, as it was before it
- * was compressed, if there is a frame for it.
+ * was compressed, if there is a frame for it.  What it pushes out waits for the
+ * merge's epoch, which may be long, so readers are left half of the spare frames.
  */
 extern void ltg_block_enter(LtgSession *s, LtgFileId file, uint64_t offset,
 							const uint8_t *raw, uint32_t len);

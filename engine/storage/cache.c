@@ -388,6 +388,12 @@ ltg_cache_has_room(const LtgCache *c)
 	return c->n_frames > 0 && !atomic_load_explicit(&c->full, memory_order_relaxed);
 }
 
+uint32_t
+ltg_cache_spare(const LtgCache *c)
+{
+	return c->n_frames - c->c;
+}
+
 void
 ltg_cache_touch(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset)
 {

@@ -89,6 +89,8 @@ extern void ltg_cache_drop_file(LtgSession *s, LtgCache *c, LtgFileId file);
 extern bool ltg_cache_full(LtgSession *s, LtgCache *c);
 /* The opposite, about now and without a lock: for every block that is read. */
 extern bool ltg_cache_has_room(const LtgCache *c);
+/* Frames beyond those that can have a block: they wait for epochs to pass. */
+extern uint32_t ltg_cache_spare(const LtgCache *c);
 /* Make a resident block count as one that is used more than once. */
 extern void ltg_cache_touch(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset);
 

@@ -160,6 +160,13 @@ ltg_compressor_free(LtgSession *s, LtgCompressor *c)
 	s->port->free(s->port, c);
 }
 
+static void
+forget_level(LtgCompressor *c)
+{
+	memset(c->level_sum, 0, sizeof(c->level_sum));
+	c->fast = false;
+}
+
 void
 ltg_compressor_begin(LtgSession *s, LtgCompressor *c, LtgCodecChoice choice, int level,
 					 bool last_level)
@@ -173,8 +180,7 @@ ltg_compressor_begin(LtgSession *s, LtgCompressor *c, LtgCodecChoice choice, int
 	c->weight = last_level || choice == LTG_CODEC_ZSTD ? weight_last : weight_upper;
 	memset(c->sum, 0, sizeof(c->sum));
 	memset(c->form_sum, 0, sizeof(c->form_sum));
-	memset(c->level_sum, 0, sizeof(c->level_sum));
-	c->fast = false;
+	forget_level(c);
 	c->best = LTG_METHOD_NONE;
 	c->won = c->rest = 0;
 	c->diffs = true;
@@ -202,6 +208,7 @@ ltg_compressor_set_dictionary(LtgSession *s, LtgCompressor *c, const uint8_t *di
 	c->dict = NULL;
 	c->rest = c->won = 0;
 	memset(c->sum, 0, sizeof(c->sum));
+	forget_level(c);
 	if (dict == NULL)
 		return LTG_OK;
 	c->dict = ZSTD_createCDict_advanced(dict, len, ZSTD_dlm_byCopy, ZSTD_dct_fullDict,
@@ -409,9 +416,14 @@ try_other_level(LtgSession *s, LtgCompressor *c, Job *j, Stored *best)
 	Stored		r;
 	uint64_t	score[2];
 
-	if (c->choice != LTG_CODEC_ADAPTIVE || c->level <= LEVEL_FAST ||
-		(best->m != LTG_METHOD_ZSTD && best->m != LTG_METHOD_ZSTD_COLUMNS))
+	if (c->choice != LTG_CODEC_ADAPTIVE || c->level <= LEVEL_FAST)
 		return LTG_OK;
+	if (best->m != LTG_METHOD_ZSTD && best->m != LTG_METHOD_ZSTD_COLUMNS)
+	{
+		/* perhaps the other level would have won */
+		forget_level(c);
+		return LTG_OK;
+	}
 	c->fast = !c->fast;
 	LTG_TRY(apply(s, c, j, best->m, best->diffs, &c->out[LTG_METHODS + 1], &r));
 	c->fast = !c->fast;

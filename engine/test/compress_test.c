@@ -845,8 +845,10 @@ test_level(void **state)
 	enum {BLOCK = 16384, N = 12};
 
 	(void) state;
-	for (uint32_t digits = 0; digits < 2; digits++)
+	/* the second time after blocks of the other kind */
+	for (uint32_t round = 0; round < 4; round++)
 	{
+		uint32_t	digits = round % 2;
 		Rig			r;
 		LtgCompressor *c;
 		uint64_t	rnd = 5;
@@ -857,8 +859,12 @@ test_level(void **state)
 		rig_open(&r);
 		assert_int_equal(ltg_compressor_create(&r.s, &c), LTG_OK);
 		ltg_compressor_begin(&r.s, c, LTG_CODEC_ADAPTIVE, 9, true);
-		for (uint32_t i = 0; i < N; i++)
+		for (uint32_t i = 0; i < 3 * N; i++)
 		{
+			if (i < 2 * N)
+				digits = round < 2 ? round % 2 : (round + 1) % 2;
+			else
+				digits = round % 2;
 			memset(block, 0, BLOCK);
 			ltg_store32(block + LTG_BH_PAYLOADS, LTG_BH_BYTES);
 			for (uint32_t at = LTG_BH_BYTES; at < BLOCK;)

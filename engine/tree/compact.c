@@ -377,6 +377,7 @@ merge_slice(Compaction *c)
 
 	if (store_is_gone(c->plan))
 		return LTG_NOT_FOUND;
+	c->s->merged_entered = 0;
 	ltg_merge_init(m, c->s, LTG_CACHE_PEEK, false);
 	LTG_TRY(add_inputs(c));
 	st = ltg_merge_seek(m, c->has_pos ? c->pos : NULL, c->pos_len, c->after);

@@ -172,9 +172,9 @@ extern uint64_t ltg_level_bytes(const LtgRunSet *rs, uint32_t level);
 extern uint64_t ltg_out_file_bytes(const LtgConfig *c, const LtgRunSet *rs);
 /*
  * So many bytes may new versions of its rows take in level 0, by
- * LtgConfig.space_limit, of a store that has `rest` below it.
+ * LtgConfig.space_limit, of `part` of a store that has `rest` below it.
  */
-extern uint64_t ltg_new_version_bytes(const LtgConfig *c, uint64_t rest);
+extern uint64_t ltg_new_version_bytes(const LtgConfig *c, uint64_t rest, uint64_t part);
 /* Less than this is not worth a thought. */
 extern uint64_t ltg_tiny_bytes(const LtgConfig *c);
 

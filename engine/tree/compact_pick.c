@@ -220,7 +220,7 @@ plan_flush(LtgSession *s, LtgCompactPlan *plan)
 	const LtgRunSet *rs = plan->set;
 	uint32_t	levels = ltg_runset_levels(rs);
 	LtgRunRef	hull = {.min_key = plan->part.min_key, .max_key = plan->part.max_key};
-	uint64_t	disk = 0, raw = 0, down = 0, below = 0;
+	uint64_t	disk = 0, raw = 0, down = 0, below = 0, rest = 0;
 
 	plan->out_level = levels > 1 ? levels - 1 : 1;
 	plan->all_level0 = true;
@@ -230,6 +230,7 @@ plan_flush(LtgSession *s, LtgCompactPlan *plan)
 
 		disk += r->disk_bytes;
 		raw += r->raw_bytes;
+		rest += r->level > 0 ? r->disk_bytes : 0;
 		if (r->level > 0 && !ltg_runs_overlap(r, &hull))
 			continue;
 		take(plan, i);
@@ -242,7 +243,7 @@ plan_flush(LtgSession *s, LtgCompactPlan *plan)
 	/* new versions bring their writers' ids along, which do not compress */
 	down += (uint64_t) ((double) ltg_mem_list_bytes(plan->part.list) * (double) disk /
 						(double) (raw + 1)) + ltg_mem_list_nodes(plan->part.list) * ID_BYTES;
-	if (down <= ltg_new_version_bytes(c, below))
+	if (down <= ltg_new_version_bytes(c, rest, below))
 		plan->n_in = 0;
 }
 

@@ -33,7 +33,8 @@
 #define TINY_STRAGGLER_FLUSHES 16
 #define TINY_BYTES (256 * 1024) /* merging that much costs nothing... */
 #define TINY_SHARE 64			/* ... nor does this part of a file */
-#define SMALL_ARENAS 4			/* a store of so many is a small one */
+#define SMALL_ARENAS 4			/* a store of so many is a small one ... */
+#define SMALL_BYTES (256 * 1024 * 1024)	/* ... and one of so much */
 #define OLD_XIDS 10000000		/* behind the horizon */
 #define STUCK_XIDS 65536		/* before a fruitless attempt is repeated */
 #define TIER_MIN 4				/* runs in a merge within level 0 */
@@ -235,13 +236,13 @@ ltg_tiny_bytes(const LtgConfig *c)
 }
 
 uint64_t
-ltg_new_version_bytes(const LtgConfig *c, uint64_t rest)
+ltg_new_version_bytes(const LtgConfig *c, uint64_t rest, uint64_t part)
 {
-	uint64_t	limit = rest / 100 * c->space_limit;
+	uint64_t	limit = part / 100 * c->space_limit;
 
 	/* merging so little is cheap, and it is seldom due: a whole arena with new
 	 * versions is more than the limit anyway, only parts of one are less */
-	if (rest <= SMALL_ARENAS * c->memtable_bytes)
+	if (rest <= SMALL_ARENAS * c->memtable_bytes && rest <= SMALL_BYTES)
 		limit /= 2;
 	return limit > ltg_tiny_bytes(c) ? limit : ltg_tiny_bytes(c);
 }
@@ -271,7 +272,7 @@ takes_too_much(const LtgPicker *p, const LtgRunSet *rs, LtgStore *store, const L
 
 	for (uint32_t i = rs->level_start[1]; i < rs->n; i++)
 		rest += rs->run[i].disk_bytes;
-	return c->space_limit != 0 && l->bytes > ltg_new_version_bytes(c, rest) &&
+	return c->space_limit != 0 && l->bytes > ltg_new_version_bytes(c, rest, rest) &&
 		superseded_by(store, l) * 2 >= l->entries && l->pinned * 4 < l->entries;
 }
 

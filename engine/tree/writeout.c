@@ -114,7 +114,7 @@ learn(LtgWriteout *o)
 
 	if (enough > LTG_HELD_DEFAULT)
 		enough = LTG_HELD_DEFAULT;
-	if (o->opt.like_before || o->last.raw_bytes < enough)
+	if (o->opt.like_before || o->last.entries == 0 || o->last.raw_bytes < enough)
 		return LTG_OK;
 	dict = ltg_compressor_dictionary(o->compressor, &len);
 	LTG_ASSERT((dict == NULL) == (o->last.dict_disk_len == 0));
