@@ -38,7 +38,7 @@ fake_block(uint32_t n, uint32_t stride, uint32_t cut, uint64_t *rnd, uint32_t *l
 	{
 		b[start + i * stride] = (uint8_t) (i * 3);	/* a counter */
 		if (stride > 8)
-			b[start + i * stride + 9] = (uint8_t) (i / 20 * 7); /* and one that counts seldom */
+			b[start + i * stride + 8] = (uint8_t) (i / 20 * 7); /* and one that counts seldom */
 	}
 	b[LTG_BH_PAY_WIDTH] = 0;
 	ltg_store32(b + LTG_BH_N, n);
