@@ -16,7 +16,8 @@
  *	 While flushing or merging falls behind, writers have to pay for each byte
  *	 with time, from a clock of their own, so that they slow down evenly and
  *	 early, rather than stop when the last arena is full.  The price is reviewed
- *	 whenever a generation is frozen or flushed, or a merge ends.
+ *	 whenever a generation is frozen or flushed, or a merge ends.  A debt of more
+ *	 than a second is forgiven: nobody waits for so long at a time.
  *
  * Thread safety: everything; no locks.  Waits hold nothing.
  */
