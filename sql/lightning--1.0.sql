@@ -113,8 +113,7 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'lightning_stat_stores' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE FUNCTION @extschema@.lightning_snapshots(
-	OUT pid integer, OUT backend_xmin xid, OUT known boolean, OUT snapshots integer,
-	OUT given_up boolean)
+	OUT pid integer, OUT backend_xmin xid, OUT known boolean, OUT snapshots integer)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'lightning_snapshots' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 
@@ -123,7 +122,7 @@ CREATE VIEW @extschema@.pg_stat_lightning_snapshots AS
 	FROM @extschema@.lightning_snapshots() s
 	LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.pid;
 COMMENT ON VIEW @extschema@.pg_stat_lightning_snapshots
-	IS 'who may still need old row versions: known ones keep one per row and snapshot, others all since their xmin, and those given up (lightning.max_snapshot_age) none';
+	IS 'who may still need old row versions: known ones keep one per row and snapshot, others all since their xmin';
 
 CREATE FUNCTION @extschema@.lightning_stat_compaction(
 	OUT backlog bigint, OUT jobs bigint, OUT compactions bigint, OUT moves bigint,

@@ -28,7 +28,6 @@ int			lightning_compaction_workers;
 int			lightning_compaction_rate_limit;
 bool		lightning_inplace_update;
 int			lightning_temp_table_limit;
-int			lightning_max_snapshot_age;
 int			lightning_wal_compression;
 
 static const struct config_enum_entry wal_compression_options[] = {
@@ -156,14 +155,6 @@ lightning_define_gucs(void)
 							 lightning_default_bool("inplace_update", true),
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
-	DefineCustomIntVariable("lightning.max_snapshot_age",
-							"Time for which old row versions are kept for a transaction's snapshot.",
-							"A transaction that reads lightning tables with an older one may fail.  Zero means no limit.",
-							&lightning_max_snapshot_age,
-							lightning_default_int("max_snapshot_age", 0, GUC_UNIT_MS),
-							0, INT_MAX,
-							PGC_SUSET, GUC_UNIT_MS,
-							NULL, lightning_assign_max_snapshot_age, NULL);
 	DefineCustomIntVariable("lightning.temp_table_limit",
 							"Limits the files that a process's temporary tables take.",
 							"-1 means no limit.",

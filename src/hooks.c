@@ -34,32 +34,6 @@ static bool in_analyze = false;
 
 /* ---- bitmap scans ---- */
 
-static ExecProcNodeMtd exec_bitmap_scan = NULL;
-
-/*
- * An index may lack what was given up (live.c, L5), and the bitmap be empty: then
- * nothing asks the table.  The end is fenced, not the beginning, since BRIN
- * summarizes while scans are open.
- */
-static TupleTableSlot *
-fenced_bitmap_scan(PlanState *ps)
-{
-	TupleTableSlot *slot = exec_bitmap_scan(ps);
-
-	if (TupIsNull(slot))
-		lightning_fence_index();
-	return slot;
-}
-
-static void
-fence_bitmap_scan(PlanState *ps)
-{
-	if (exec_bitmap_scan == NULL)
-		exec_bitmap_scan = ps->ExecProcNodeReal;
-	if (ps->ExecProcNodeReal == exec_bitmap_scan)
-		ExecSetExecProcNode(ps, fenced_bitmap_scan);
-}
-
 /*
  * A lightning table's block numbers are row ids; its main fork is empty.
  * Prefetching such a block is useless, and fails for one beyond the first
@@ -76,10 +50,7 @@ prepare_bitmap_scans(PlanState *ps, void *context)
 
 		if (scan->ss.ss_currentRelation != NULL &&
 			scan->ss.ss_currentRelation->rd_tableam == lightning_routine())
-		{
 			scan->prefetch_maximum = 0;
-			fence_bitmap_scan(ps);
-		}
 	}
 	return planstate_tree_walker(ps, prepare_bitmap_scans, context);
 }

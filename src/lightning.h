@@ -31,7 +31,6 @@ extern int	lightning_compaction_workers;
 extern int	lightning_compaction_rate_limit;	/* kB per second */
 extern bool lightning_inplace_update;
 extern int	lightning_temp_table_limit; /* kB, -1: none */
-extern int	lightning_max_snapshot_age; /* ms, 0: none */
 extern int	lightning_block_size;		/* kB, raw bytes of a data block */
 extern int	lightning_filter_bits;
 extern int	lightning_zstd_level;
@@ -259,11 +258,6 @@ extern bool lightning_version_visible(const LtgVersion *v, Snapshot snap, LtgSta
 extern void lightning_note_snapshot(Snapshot snap);
 /* Before rows are read that no snapshot vouches for (SnapshotDirty, SnapshotSelf). */
 extern void lightning_note_dirty_read(void);
-/* After every read of rows: ERRCODE_SNAPSHOT_TOO_OLD if what this transaction may
- * need has been given up.  What was read before is right. */
-extern void lightning_fence(void);
-/* The same for what an index says, which may lack what was given up. */
-extern void lightning_fence_index(void);
 /* What lightning_horizon answers must be noted. */
 extern void lightning_note_horizon(LtgXid horizon);
 /* All that is settled was written by older transactions, for conflicts on standbys. */

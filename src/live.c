@@ -19,14 +19,6 @@
  *	 L4. A holder's entries count while process and local transaction id are those
  *		 that made them; so what is left over by a transaction that has ended
  *		 can keep something in vain, but vouches for nobody.
- *	 L5. Who has had the same xmin in one transaction for longer than
- *		 lightning.max_snapshot_age allows is given up: collecting leaves out what he
- *		 needs.  Before anything is dropped for that, `cut` is raised to the new
- *		 floor.  Whoever reads looks at cut afterwards (lightning_fence), and fails
- *		 if his xmin is below it, unless he has entered a snapshot and has not been
- *		 given up since.  So does who looks for rows in an index, before he does (at
- *		 the end, where there is a bitmap): one that was built from what is left may
- *		 lead him to no row at all.
  *
  * Locks: LightningSnapshot, then ProcArrayLock.  Callers may hold an index page.
  * Nothing of the engine is held by those who enter.
@@ -70,16 +62,6 @@ typedef struct LightningHolder
 	int			pid;
 	LocalTransactionId lxid;
 	volatile uint32 n;			/* 0: unknown */
-	volatile bool expelled;		/* given up since pid and lxid were set */
-	/* his lightning.max_snapshot_age, if limit_pid is right */
-	volatile int limit_pid;
-	volatile int limit;
-	/* since when he has had his xmin in this transaction, as far as we have looked */
-	int			seen_pid;
-	LocalTransactionId seen_lxid;
-	TransactionId seen_xmin;
-	TimestampTz seen_at;
-	TransactionId given_up;		/* the xmin with which he was, or invalid */
 	LightningView view[VIEWS];
 } LightningHolder;
 
@@ -90,8 +72,6 @@ typedef struct LightningLive
 	pg_atomic_uint64 first;		/* transaction of this server's life, or a little
 								 * later; 0: not set yet */
 	pg_atomic_uint64 settled;	/* the greatest horizon since */
-	pg_atomic_uint64 cut;		/* L5; 0: nobody was ever given up */
-	volatile int limit;			/* the server's lightning.max_snapshot_age */
 	uint32		n_kept;
 	LightningView kept[KEPT_MAX];
 	uint32		n_holders;
@@ -110,7 +90,6 @@ typedef enum Standing
 } Standing;
 
 static Standing standing = STANDING_NONE;
-static bool entered = false;	/* a snapshot that was intact; known or not */
 
 /* Snapshots that have passed, as they came; a few suffice. */
 static LightningView passed[VIEWS];
@@ -144,10 +123,8 @@ lightning_live_shmem_init(void)
 	LWLockRegisterTranche(tranche, "LightningSnapshot");
 	LWLockInitialize(&live->lock.lock, tranche);
 	live->n_holders = holders();
-	pg_atomic_init_u64(&live->cut, 0);
 	pg_atomic_init_u64(&live->first, 0);
 	pg_atomic_init_u64(&live->settled, 0);
-	live->limit = lightning_max_snapshot_age;
 }
 
 /* ---- views ---- */
@@ -255,17 +232,12 @@ enter(const LightningView *view, bool fits)
 
 	LWLockAcquire(&live->lock.lock, LW_SHARED);
 	intact = is_intact(view, fits);
-	if (standing == STANDING_KNOWN && holder->expelled)
-		become_unknown(holder);
-	if (intact && !entered)
+	if (intact && standing == STANDING_NONE)
 	{
 		holder->n = 0;
-		holder->expelled = false;
 		holder->pid = MyProcPid;
 		holder->lxid = MyProc->lxid;
-		if (standing == STANDING_NONE)
-			standing = fits ? STANDING_KNOWN : STANDING_UNKNOWN;
-		entered = true;
+		standing = fits ? STANDING_KNOWN : STANDING_UNKNOWN;
 	}
 	if (standing != STANDING_KNOWN || !intact)
 		 /* xmin protects what is intact */ ;
@@ -292,14 +264,11 @@ note(Snapshot snap)
 		return;
 	lightning_stop_point("snapshot:enter");
 	if (!enter(&view, fits))
-	{
-		lightning_fence();
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to removal of old row versions"),
 				 errdetail("Row versions that a later snapshot of this transaction may need were removed before it was used."),
 				 errhint("The transaction might succeed if retried.")));
-	}
 	if (fits)
 		remember_passed(&view);
 }
@@ -315,153 +284,6 @@ enters(void)
 		LocalTransactionIdIsValid(MyProc->lxid) && !HistoricSnapshotActive();
 }
 
-/* Who is known is so with the snapshot that lasts to the transaction's end. */
-static void
-enter_transaction(void)
-{
-	if (standing == STANDING_NONE && enters())
-		note(GetTransactionSnapshot());
-}
-
-/* ---- giving up ---- */
-
-static bool
-is_given_up(const volatile PGPROC *proc, const LightningHolder *holder, TransactionId xmin)
-{
-	return TransactionIdIsValid(xmin) && holder->given_up == xmin &&
-		holder->seen_pid == proc->pid && holder->seen_lxid == proc->lxid;
-}
-
-/* L5.  VACUUM needs no old versions, and keeps none. */
-static void
-look_behind_cut(LtgXid cut)
-{
-	TransactionId xmin = MyProc->xmin;
-
-	if (!TransactionIdIsNormal(xmin) || (MyProc->statusFlags & PROC_IN_VACUUM) != 0 ||
-		lightning_widen_xid(xmin) >= cut)
-		return;
-	pg_read_barrier();
-	if (entered && !live->holder[MyProc->pgprocno].expelled)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
-			 errmsg("snapshot too old"),
-			 errdetail("Old row versions of lightning tables are no longer kept for this transaction."),
-			 errhint("See lightning.max_snapshot_age.")));
-}
-
-void
-lightning_fence(void)
-{
-	LtgXid		cut = pg_atomic_read_u64(&live->cut);
-
-	if (unlikely(cut != 0))
-		look_behind_cut(cut);
-}
-
-/*
- * Who has not read yet may have imported a snapshot that lies behind the cut and is
- * intact.  That shows when it is entered.
- */
-void
-lightning_fence_index(void)
-{
-	if (likely(pg_atomic_read_u64(&live->cut) == 0))
-		return;
-	enter_transaction();
-	lightning_fence();
-}
-
-/* The setting has changed, for this process alone perhaps. */
-void
-lightning_assign_max_snapshot_age(int newval, void *extra)
-{
-	LightningHolder *holder;
-
-	if (live == NULL || MyProc == NULL)
-		return;					/* as the others have it */
-	holder = &live->holder[MyProc->pgprocno];
-	holder->limit = newval;
-	pg_write_barrier();
-	holder->limit_pid = MyProcPid;
-}
-
-/*
- * Milliseconds; 0: none.  ANALYZE by autovacuum would begin anew for ever.  Who
- * collects may have a setting of his own, which is not for others.
- */
-static int
-limit_of(const volatile PGPROC *proc, const LightningHolder *holder)
-{
-	if ((proc->statusFlags & PROC_IS_AUTOVACUUM) != 0)
-		return 0;
-	return holder->limit_pid == proc->pid ? holder->limit : live->limit;
-}
-
-static bool
-vouches(const LightningHolder *holder, const PGPROC *proc)
-{
-	return holder->n > 0 && holder->pid == proc->pid && holder->lxid == proc->lxid;
-}
-
-/* REQUIRES the lock exclusively. */
-static bool
-look_at_age(const volatile PGPROC *proc, LightningHolder *holder, TimestampTz now)
-{
-	LocalTransactionId lxid = proc->lxid;
-	TransactionId xmin = proc->xmin;
-	int			limit = limit_of(proc, holder);
-
-	if (holder->seen_pid != proc->pid || holder->seen_lxid != lxid || holder->seen_xmin != xmin)
-	{
-		holder->seen_pid = proc->pid;
-		holder->seen_lxid = lxid;
-		holder->seen_xmin = xmin;
-		holder->seen_at = now;
-	}
-	holder->given_up = InvalidTransactionId;
-	if (!TransactionIdIsNormal(xmin) || limit == 0 ||
-		!TimestampDifferenceExceeds(holder->seen_at, now, limit))
-		return false;
-	holder->given_up = xmin;
-	if (holder->pid == proc->pid && holder->lxid == proc->lxid)
-	{
-		holder->expelled = true;
-		holder->n = 0;
-	}
-	return true;
-}
-
-/*
- * Who is too old?  Every second or so, and whenever it matters.  REQUIRES the lock
- * exclusively.
- */
-static bool
-look_at_ages(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	bool		any = false;
-
-	for (uint32 i = 0; i < live->n_holders; i++)
-		any |= look_at_age(&ProcGlobal->allProcs[i], &live->holder[i], now);
-	return any;
-}
-
-/* For a process whose settings are the server's. */
-void
-lightning_watch_snapshots(void)
-{
-	if (live == NULL)
-		return;
-	live->limit = lightning_max_snapshot_age;
-	if (RecoveryInProgress())
-		return;
-	LWLockAcquire(&live->lock.lock, LW_EXCLUSIVE);
-	(void) look_at_ages();
-	LWLockRelease(&live->lock.lock);
-}
-
 /* ---- who reads ---- */
 
 void
@@ -469,7 +291,9 @@ lightning_note_snapshot(Snapshot snap)
 {
 	if (!enters())
 		return;
-	enter_transaction();
+	/* who is known is so with the snapshot that lasts to the transaction's end */
+	if (standing == STANDING_NONE)
+		note(GetTransactionSnapshot());
 	note(snap);
 }
 
@@ -478,8 +302,6 @@ lightning_note_dirty_read(void)
 {
 	if (likely(standing == STANDING_UNKNOWN || XactIsoLevel != XACT_REPEATABLE_READ))
 		return;
-	if (pg_atomic_read_u64(&live->cut) != 0)
-		enter_transaction();	/* see lightning_fence_index */
 	LWLockAcquire(&live->lock.lock, LW_SHARED);
 	become_unknown(&live->holder[MyProc->pgprocno]);
 	LWLockRelease(&live->lock.lock);
@@ -491,11 +313,16 @@ lightning_live_at_xact_end(void)
 	if (standing == STANDING_KNOWN)
 		live->holder[MyProc->pgprocno].n = 0;
 	standing = STANDING_NONE;
-	entered = false;
 	n_passed = next_passed = 0;
 }
 
 /* ---- collecting ---- */
+
+static bool
+vouches(const LightningHolder *holder, const PGPROC *proc)
+{
+	return holder->n > 0 && holder->pid == proc->pid && holder->lxid == proc->lxid;
+}
 
 static TransactionId
 older(TransactionId a, TransactionId b)
@@ -506,8 +333,7 @@ older(TransactionId a, TransactionId b)
 }
 
 /*
- * The oldest xmin of those who are not known and have not been given up, and of
- * what may become a snapshot.
+ * The oldest xmin of those who are not known, and of what may become a snapshot.
  * A snapshot taken after the first step has no older xmin; one taken before it
  * shows in the second, which nobody who passes a snapshot on to another process
  * can slip through: that takes ProcArrayLock.
@@ -529,8 +355,7 @@ oldest_unknown(void)
 		/* as ComputeXidHorizons does */
 		if (proc->statusFlags & (PROC_IN_VACUUM | PROC_IN_LOGICAL_DECODING))
 			continue;
-		if (!vouches(&live->holder[i], (const PGPROC *) proc) &&
-			!is_given_up(proc, &live->holder[i], proc->xmin))
+		if (!vouches(&live->holder[i], (const PGPROC *) proc))
 			oldest = older(oldest, proc->xmin);
 	}
 	LWLockRelease(ProcArrayLock);
@@ -649,7 +474,6 @@ lightning_collect_live(LtgLive *l)
 {
 	LightningView *views;
 	uint32		n;
-	bool		any_given_up;
 
 	/* without any, the horizon is as good */
 	if (live == NULL || RecoveryInProgress())
@@ -660,19 +484,12 @@ lightning_collect_live(LtgLive *l)
 		return;
 	LWLockAcquire(&live->lock.lock, LW_EXCLUSIVE);
 	note_first();
-	any_given_up = look_at_ages();
-	if (gather(views, LTG_LIVE_MAX, &n) && (n > 0 || any_given_up))
+	if (gather(views, LTG_LIVE_MAX, &n) && n > 0)
 	{
 		l->floor = widen_exactly(oldest_unknown());
 		note_collected(views, n, l->floor);
-		if (any_given_up && l->floor > pg_atomic_read_u64(&live->cut))
-		{
-			pg_write_barrier(); /* expelled is set before */
-			pg_atomic_write_u64(&live->cut, l->floor);
-		}
 		l->n = n;
-		if (n > 0)
-			l->host = views;
+		l->host = views;
 	}
 	LWLockRelease(&live->lock.lock);
 	if (l->host == NULL)
@@ -695,7 +512,7 @@ lightning_view_sees(const LtgLive *l, uint32 i, LtgXid xid)
 
 /* ---- who holds what ---- */
 
-#define SNAPSHOT_COLUMNS 5
+#define SNAPSHOT_COLUMNS 4
 
 Datum
 lightning_snapshots(PG_FUNCTION_ARGS)
@@ -719,7 +536,6 @@ lightning_snapshots(PG_FUNCTION_ARGS)
 		values[1] = TransactionIdGetDatum(xmin);
 		values[2] = BoolGetDatum(known);
 		values[3] = Int32GetDatum(known ? (int32) holder->n : 0);
-		values[4] = BoolGetDatum(is_given_up(proc, holder, xmin));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -186,7 +186,6 @@ lightning_look(LtgSession *s, Relation rel, LtgStore *store, LightningRowLook *l
 
 	st = ltg_versions(s, store, look->key, LIGHTNING_KEY_LEN, look_fn, look);
 	lightning_blocks_done(s, rel);
-	lightning_fence();
 	if (look->error != NULL)
 		lightning_rethrow(look->error);
 	if (look->no_memory)

@@ -155,8 +155,6 @@ extern void lightning_note_ended_before(TransactionId xid);
 extern Size lightning_live_shmem_size(void);
 extern void lightning_live_shmem_init(void);
 extern void lightning_live_at_xact_end(void);
-extern void lightning_watch_snapshots(void);
-extern void lightning_assign_max_snapshot_age(int newval, void *extra);
 /* For the port.  What it takes lies in l->host: pfree. */
 extern void lightning_collect_live(LtgLive *l);
 extern LtgSees lightning_view_sees(const LtgLive *l, uint32 i, LtgXid xid);

@@ -90,7 +90,6 @@ lightning_get_row(Relation rel, uint64 rowid, LightningSnapshot *snap, TupleTabl
 	lightning_rowid_key(key, rowid);
 	st = ltg_get(s, lightning_rel(rel)->store, key, LIGHTNING_KEY_LEN, &snap->ltg, &row_buffer);
 	lightning_blocks_done(s, rel);
-	lightning_fence();
 	if (st == LTG_NOT_FOUND)
 		return false;
 	if (unlikely(st != LTG_OK))
@@ -115,7 +114,6 @@ lightning_index_fetch_begin(Relation rel)
 {
 	LightningFetchData *fetch = palloc0(sizeof(LightningFetchData));
 
-	lightning_fence_index();
 	fetch->base.rel = rel;
 	lightning_versions_init(&fetch->kv);
 	return &fetch->base;
@@ -219,7 +217,6 @@ read_ahead(LightningFetchData *fetch, uint64 rowid)
 		st = ltg_scan_next(fetch->guard->scan, &fetch->batch);
 	} while (st == LTG_OK && fetch->batch.n == 0);
 	lightning_blocks_done(s, fetch->base.rel);
-	lightning_fence();
 	if (st == LTG_END)
 	{
 		fetch->batch.n = 0;

@@ -150,7 +150,6 @@ fast_batch(LightningScanDesc scan)
 		st = ltg_scan_next(scan->guard->scan, &scan->batch);
 	} while (st == LTG_OK && scan->batch.n == 0);
 	lightning_blocks_done(lightning_session(), scan->rs.rs_rd);
-	lightning_fence();
 	if (st == LTG_END)
 	{
 		scan->batch.n = 0;

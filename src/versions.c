@@ -162,7 +162,6 @@ versions_get(Relation rel, uint64 rowid, LtgXid enough_below, LightningVersions 
 	lightning_rowid_key(key, rowid);
 	st = ltg_versions(s, lr->store, key, LIGHTNING_KEY_LEN, collect, &c);
 	lightning_blocks_done(s, rel);
-	lightning_fence();
 	if (kv->failed)
 		out_of_memory();
 	lightning_report(s, st, rel);
@@ -283,7 +282,6 @@ next_batch(LightningVersionScan *scan)
 		st = ltg_scan_next(scan->guard->scan, &scan->batch);
 	} while (st == LTG_OK && scan->batch.n == 0);
 	lightning_blocks_done(s, scan->rel);
-	lightning_fence();
 	if (st == LTG_END)
 	{
 		scan->batch.n = 0;

@@ -427,7 +427,6 @@ do_chores(LtgSession *s, TimestampTz *last_sweep)
 	else
 		lightning_lockstore_tidy();
 	flush_when_calm(s);
-	lightning_watch_snapshots();
 }
 
 void

@@ -179,6 +179,21 @@ is($importer->query_safe($digest), $seen, '... also when the exporter has gone')
 is($late->query_safe($digest), $seen, 'one who reads for the first time then');
 $_->query_safe('COMMIT') for $importer, $late, $other;
 
+# one who reads by no snapshot before he reads by the one that he has imported
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$seen = $old->query_safe($digest);
+update(2);
+is(entries(), 2000, 'pruned before the export');
+$id = $old->query_safe('SELECT pg_export_snapshot()');
+$importer->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '$id'");
+$importer->query_safe('INSERT INTO pk VALUES (3, 0) ON CONFLICT (id) DO NOTHING');
+is(known($importer), 'f|0', 'an importer who begins with a dirty read is not known');
+$old->query_safe('COMMIT');
+update(2);
+entries();
+is($importer->query_safe($digest), $seen, '... and sees what the exporter saw');
+$importer->query_safe('COMMIT');
+
 # parallel workers take part; the table is too small for the planner to want two
 sql('ALTER TABLE t SET (parallel_workers = 2)');
 $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
