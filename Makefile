@@ -4,6 +4,7 @@
 #	make install		installs library, control file, SQL script
 #	make installcheck	regression tests against a running server that has the
 #						library in shared_preload_libraries
+#	make LIGHTNING_TEST=1	builds what the tests in t/ need besides
 #
 # These need nothing but a Debian system; they install what is missing and work
 # on private servers only:
@@ -60,6 +61,15 @@ else
 MODULE_big = lightning
 EXTENSION = lightning
 DATA = sql/lightning--1.0.sql
+
+# LIGHTNING_TEST=1: stop points and failing file operations, which most tests in
+# t/ use, and the extension lightning_test, whose functions set them.
+ifdef LIGHTNING_TEST
+EXTENSION += t/lightning_test
+DATA += t/lightning_test--1.0.sql
+TEST_CPPFLAGS = -DLIGHTNING_TEST
+ENGINE_CPPFLAGS += -DLTG_STOP_POINTS
+endif
 PGFILEDESC = "lightning - LSM storage engine"
 
 # src/ is the PostgreSQL side; the engine's objects are built in place, without
@@ -67,7 +77,7 @@ PGFILEDESC = "lightning - LSM storage engine"
 # to the embedded library only.
 ENGINE_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard engine/*.c engine/base/*.c \
 	engine/storage/*.c engine/tree/*.c)))
-SRC_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+SRC_OBJS = $(filter-out $(if $(LIGHTNING_TEST),,src/stoppoint.o),$(patsubst %.c,%.o,$(sort $(wildcard src/*.c))))
 OBJS = $(SRC_OBJS) $(ENGINE_OBJS)
 
 REGRESS = $(patsubst sql/%.sql,%,$(filter-out sql/lightning--%.sql,$(sort $(wildcard sql/*.sql))))
@@ -81,7 +91,7 @@ OPT ?= -O2
 PG_CFLAGS = $(OPT) -MD -MP -Wno-declaration-after-statement
 SHLIB_LINK = -lzstd -llz4
 
-EXTRA_CLEAN = $(OBJS:.o=.d) $(OBJS:.o=.bc)
+EXTRA_CLEAN = $(OBJS:.o=.d) $(OBJS:.o=.bc) src/stoppoint.o src/stoppoint.d $(KIND)
 
 # No bitcode: inlining these functions into queries gains nothing.
 override with_llvm = no
@@ -90,9 +100,16 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+# Objects of a test build are of no use in another one.
+KIND = src/kind.d
+ifneq ($(file <$(KIND)),test=$(LIGHTNING_TEST))
+$(file >$(KIND),test=$(LIGHTNING_TEST))
+endif
+$(OBJS): $(KIND)
+
 # The engine's headers come last for src/: "storage/block.h" must mean
 # PostgreSQL's there.
-$(SRC_OBJS): override CPPFLAGS += -idirafter engine
+$(SRC_OBJS): override CPPFLAGS += -idirafter engine $(TEST_CPPFLAGS)
 
 # Engine objects see only the engine, and export nothing: extensions are loaded
 # with RTLD_GLOBAL.

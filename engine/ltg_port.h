@@ -211,10 +211,14 @@ struct LtgPort
 	void		(*live_end) (LtgPort *port, LtgLive *live);
 };
 
+#ifdef LTG_STOP_POINTS
 #define LTG_STOP_POINT(port, name) \
 	do { \
 		if ((port)->stop_point != NULL) \
 			(port)->stop_point((port), (name)); \
 	} while (0)
+#else
+#define LTG_STOP_POINT(port, name) ((void) 0)
+#endif
 
 #endif

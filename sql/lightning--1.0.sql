@@ -234,30 +234,11 @@ COMMENT ON VIEW @extschema@.lightning_table_options
 IS 'options that were set for lightning tables, null where they have defaults';
 GRANT SELECT ON @extschema@.lightning_table_options TO PUBLIC;
 
--- For tests
-
-CREATE FUNCTION @extschema@.lightning_stop_point_set(name text) RETURNS void
-AS 'MODULE_PATHNAME', 'lightning_stop_point_set' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
-CREATE FUNCTION @extschema@.lightning_stop_point_wait(name text) RETURNS void
-AS 'MODULE_PATHNAME', 'lightning_stop_point_wait' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
-CREATE FUNCTION @extschema@.lightning_stop_point_release(name text) RETURNS integer
-AS 'MODULE_PATHNAME', 'lightning_stop_point_release' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
-CREATE FUNCTION @extschema@.lightning_fault_set(operation text, error text DEFAULT 'EIO',
-	nth integer DEFAULT 1, sticky boolean DEFAULT false) RETURNS void
-AS 'MODULE_PATHNAME', 'lightning_fault_set' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
-CREATE FUNCTION @extschema@.lightning_fault_clear() RETURNS boolean
-AS 'MODULE_PATHNAME', 'lightning_fault_clear' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
-
 -- Who may do what
 
 REVOKE ALL ON FUNCTION @extschema@.lightning_check(regclass) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_check_all() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_flush() FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.lightning_stop_point_set(text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.lightning_stop_point_wait(text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.lightning_stop_point_release(text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.lightning_fault_set(text, text, integer, boolean) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.lightning_fault_clear() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_gate_state() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stat_memtable() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stat_cache() FROM PUBLIC;

@@ -395,8 +395,12 @@ extern void lightning_register_rmgr(void);
 
 /* ---- stoppoint.c ---- */
 /* A place where tests can hold a process.  No lock may be held here that a
- * test's other sessions need to get on. */
+ * test's other sessions need to get on.  Nothing at all but in a test build. */
+#ifdef LIGHTNING_TEST
 extern void lightning_stop_point(const char *name);
+#else
+#define lightning_stop_point(name) ((void) 0)
+#endif
 
 /* ---- hooks.c: utility, object access, executor start, planner ---- */
 extern void lightning_install_hooks(void);

@@ -109,38 +109,6 @@ file_failure(LtgError *err, const char *name, uint64_t offset, int os_errno, con
 	return err->status;
 }
 
-/*
- * For tests: should this operation fail?  Sets errno.  Costs one load of a
- * shared, never written word otherwise.
- */
-static inline bool
-fault(LightningFaultOp op)
-{
-	uint32		left;
-
-	if (likely(pg_atomic_read_u32(&lightning_shared->fault_ops) == 0))
-		return false;
-	if ((pg_atomic_read_u32(&lightning_shared->fault_ops) & op) == 0)
-		return false;
-
-	left = pg_atomic_read_u32(&lightning_shared->fault_left);
-	for (;;)
-	{
-		if (left == 0)
-			break;
-		if (pg_atomic_compare_exchange_u32(&lightning_shared->fault_left, &left, left - 1))
-		{
-			if (left != 1)
-				return false;
-			break;
-		}
-	}
-	if (!lightning_shared->fault_sticky)
-		pg_atomic_write_u32(&lightning_shared->fault_ops, 0);
-	errno = lightning_shared->fault_errno;
-	return true;
-}
-
 static void
 make_path(char *path, const char *name)
 {
@@ -177,7 +145,7 @@ port_file_open(LtgPort *port, const char *name, LtgOpenMode mode, LtgFile **file
 	make_path(path, name);
 	flags |= mode == LTG_OPEN_READ ? O_RDONLY : O_RDWR | O_CREAT | O_EXCL;
 
-	if (fault(LIGHTNING_FAULT_OPEN))
+	if (lightning_fault(LIGHTNING_FAULT_OPEN))
 		os_errno = errno;
 	else
 	{
@@ -215,7 +183,7 @@ port_file_read(LtgPort *port, LtgFile *file, void *buf, size_t len, uint64_t off
 				now;
 
 	*nread = 0;
-	if (fault(LIGHTNING_FAULT_READ))
+	if (lightning_fault(LIGHTNING_FAULT_READ))
 		return file_failure(err, file->name, offset, errno, "could not read file");
 	if (timed)
 		INSTR_TIME_SET_CURRENT(started);
@@ -255,7 +223,7 @@ port_file_write(LtgPort *port, LtgFile *file, const void *buf, size_t len, uint6
 {
 	size_t		done = 0;
 
-	if (fault(LIGHTNING_FAULT_WRITE))
+	if (lightning_fault(LIGHTNING_FAULT_WRITE))
 		return file_failure(err, file->name, offset, errno, "could not write file");
 	while (done < len)
 	{
@@ -284,7 +252,7 @@ port_file_sync(LtgPort *port, LtgFile *file, LtgError *err)
 	int			rc;
 
 	errno = 0;
-	if (fault(LIGHTNING_FAULT_SYNC))
+	if (lightning_fault(LIGHTNING_FAULT_SYNC))
 		rc = -1;
 	else if (file->vfd >= 0)
 		rc = FileSync(file->vfd, PG_WAIT_EXTENSION);
@@ -329,7 +297,7 @@ port_file_rename(LtgPort *port, const char *from, const char *to, LtgError *err)
 
 	make_path(path_from, from);
 	make_path(path_to, to);
-	if (fault(LIGHTNING_FAULT_RENAME) || rename(path_from, path_to) != 0)
+	if (lightning_fault(LIGHTNING_FAULT_RENAME) || rename(path_from, path_to) != 0)
 		return file_failure(err, from, 0, errno, "could not rename file");
 	return LTG_OK;
 }
@@ -370,7 +338,7 @@ port_dir_sync(LtgPort *port, LtgError *err)
 
 	if (!enableFsync)
 		return LTG_OK;
-	if (fault(LIGHTNING_FAULT_SYNC))
+	if (lightning_fault(LIGHTNING_FAULT_SYNC))
 		return file_failure(err, LIGHTNING_DIR, 0, errno, "could not fsync directory");
 	fd = BasicOpenFile(LIGHTNING_DIR, O_RDONLY | PG_BINARY);
 	if (fd < 0)
@@ -521,13 +489,13 @@ port_pause(LtgPort *port, uint64_t us, LtgPause why)
 	pgstat_report_wait_end();
 }
 
+#ifdef LIGHTNING_TEST
 static void
 port_stop_point(LtgPort *port, const char *name)
 {
-	if (likely(pg_atomic_read_u32(&lightning_shared->stop_armed) == 0))
-		return;
 	lightning_stop_point(name);
 }
+#endif
 
 /* ---- the log ---- */
 
@@ -684,7 +652,9 @@ lightning_port_create(void)
 	lp->port.interrupted = port_interrupted;
 	lp->port.pause = port_pause;
 	lp->port.published = port_published;
+#ifdef LIGHTNING_TEST
 	lp->port.stop_point = port_stop_point;
+#endif
 	lp->port.wal_position = port_wal_position;
 	lp->port.wal_flush = port_wal_flush;
 	lp->port.xid_status = port_xid_status;

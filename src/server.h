@@ -42,33 +42,12 @@ typedef enum LightningWait
 
 #define LIGHTNING_COMPACTORS_MAX 16
 
-#define LIGHTNING_STOP_POINTS 8
-#define LIGHTNING_STOP_NAME 48
-
-typedef struct LightningStopPoint
-{
-	char		name[LIGHTNING_STOP_NAME];	/* "" = slot is free */
-	uint32		held;			/* processes waiting here now */
-	uint32		generation;		/* counts releases */
-} LightningStopPoint;
-
 typedef enum LightningPrewarmState
 {
 	LIGHTNING_PREWARM_NOT_YET,	/* the server has just started */
 	LIGHTNING_PREWARM_RUNNING,
 	LIGHTNING_PREWARM_DONE		/* the list may be written anew */
 } LightningPrewarmState;
-
-/* Kinds of file operations that tests can let fail. */
-typedef enum LightningFaultOp
-{
-	LIGHTNING_FAULT_OPEN = 1 << 0,
-	LIGHTNING_FAULT_READ = 1 << 1,
-	LIGHTNING_FAULT_WRITE = 1 << 2,
-	LIGHTNING_FAULT_SYNC = 1 << 3,
-	LIGHTNING_FAULT_RENAME = 1 << 4,
-	LIGHTNING_FAULT_ANY = 31
-} LightningFaultOp;
 
 typedef struct LightningShared
 {
@@ -102,15 +81,6 @@ typedef struct LightningShared
 	pg_atomic_uint64 redo_applied;	/* end of the last record replayed */
 	pg_atomic_uint64 wal_records;	/* written, all backends */
 	pg_atomic_uint64 wal_bytes;
-
-	/* tests only */
-	slock_t		stop_mutex;
-	pg_atomic_uint32 stop_armed;	/* number of names in use */
-	LightningStopPoint stop[LIGHTNING_STOP_POINTS];
-	pg_atomic_uint32 fault_ops;		/* LightningFaultOp mask, 0 = none */
-	pg_atomic_uint32 fault_left;	/* fails when it counts down to 0 */
-	int			fault_errno;
-	bool		fault_sticky;		/* keep failing */
 } LightningShared;
 
 extern LightningShared *lightning_shared;
@@ -150,6 +120,30 @@ extern void lightning_forget_xid_reference(void);
 /* Replay: no transaction older than this goes on, on no node. */
 extern void lightning_note_ended_before(TransactionId xid);
 
+/* ---- stoppoint.c: test builds only ---- */
+
+/* Kinds of file operations that tests can let fail. */
+typedef enum LightningFaultOp
+{
+	LIGHTNING_FAULT_OPEN = 1 << 0,
+	LIGHTNING_FAULT_READ = 1 << 1,
+	LIGHTNING_FAULT_WRITE = 1 << 2,
+	LIGHTNING_FAULT_SYNC = 1 << 3,
+	LIGHTNING_FAULT_RENAME = 1 << 4,
+	LIGHTNING_FAULT_ANY = 31
+} LightningFaultOp;
+
+#ifdef LIGHTNING_TEST
+extern Size lightning_stop_shmem_size(void);
+extern void lightning_stop_shmem_init(void);
+/* Should this operation fail?  Sets errno. */
+extern bool lightning_fault(LightningFaultOp op);
+#else
+#define lightning_stop_shmem_size() 0
+#define lightning_stop_shmem_init() ((void) 0)
+#define lightning_fault(op) false
+#endif
+
 /* ---- live.c ---- */
 
 extern Size lightning_live_shmem_size(void);
@@ -159,7 +153,7 @@ extern void lightning_live_at_xact_end(void);
 extern void lightning_collect_live(LtgLive *l);
 extern LtgSees lightning_view_sees(const LtgLive *l, uint32 i, LtgXid xid);
 
-/* ---- admin.c, stoppoint.c ---- */
+/* ---- admin.c ---- */
 extern LtgStatus lightning_flush_everything(LtgSession *s) LTG_MUST_CHECK;
 extern void lightning_publish_wal_usage(void);
 /* For SQL functions: ERROR if it is not a lightning table. */

@@ -79,6 +79,7 @@ lightning_shmem_request(void)
 	RequestAddinShmemSpace(add_size(ltg_shared_size(&config), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(add_size(lightning_rowlock_shmem_size(), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(add_size(lightning_live_shmem_size(), PG_CACHE_LINE_SIZE));
+	RequestAddinShmemSpace(add_size(lightning_stop_shmem_size(), PG_CACHE_LINE_SIZE));
 }
 
 static const char *const tranche_names[] = {
@@ -179,10 +180,6 @@ init_shared(void)
 	pg_atomic_init_u64(&lightning_shared->redo_applied, 0);
 	pg_atomic_init_u64(&lightning_shared->wal_records, 0);
 	pg_atomic_init_u64(&lightning_shared->wal_bytes, 0);
-	SpinLockInit(&lightning_shared->stop_mutex);
-	pg_atomic_init_u32(&lightning_shared->stop_armed, 0);
-	pg_atomic_init_u32(&lightning_shared->fault_ops, 0);
-	pg_atomic_init_u32(&lightning_shared->fault_left, 0);
 }
 
 ControlFileData *
@@ -327,6 +324,7 @@ lightning_shmem_startup(void)
 	init_shared();
 	lightning_rowlock_shmem_init();
 	lightning_live_shmem_init();
+	lightning_stop_shmem_init();
 	fill_config(&config);
 	mem = ShmemInitStruct("lightning engine", ltg_shared_size(&config), &found);
 	if (ltg_shared_init(mem, &config, &lightning_region) != LTG_OK)

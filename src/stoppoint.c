@@ -1,7 +1,8 @@
 /*
  * stoppoint.c
  *	  For tests: holding processes at named places, and failing file
- *	  operations.
+ *	  operations.  Part of test builds only (make LIGHTNING_TEST=1), whose SQL
+ *	  functions are the extension lightning_test.
  *
  * An armed stop point holds every process that comes by, until it is released.
  * A process that is held inside the engine can't be cancelled; it goes on when
@@ -14,6 +15,8 @@
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/pmsignal.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
 #include "utils/builtins.h"
 
 #include "server.h"
@@ -24,16 +27,60 @@ PG_FUNCTION_INFO_V1(lightning_stop_point_release);
 PG_FUNCTION_INFO_V1(lightning_fault_set);
 PG_FUNCTION_INFO_V1(lightning_fault_clear);
 
-/* REQUIRES stop_mutex.  NULL if no such name is armed. */
-static LightningStopPoint *
+#define STOP_POINTS 8
+#define STOP_NAME 48
+
+typedef struct StopPoint
+{
+	char		name[STOP_NAME];	/* "" = slot is free */
+	uint32		held;			/* processes waiting here now */
+	uint32		generation;		/* counts releases */
+} StopPoint;
+
+typedef struct TestState
+{
+	slock_t		mutex;			/* of the stop points */
+	pg_atomic_uint32 armed;		/* number of names in use */
+	StopPoint	stop[STOP_POINTS];
+	pg_atomic_uint32 fault_ops; /* LightningFaultOp mask, 0 = none */
+	pg_atomic_uint32 fault_left;	/* fails when it counts down to 0 */
+	int			fault_errno;
+	bool		fault_sticky;	/* keep failing */
+} TestState;
+
+static TestState *state = NULL;
+
+Size
+lightning_stop_shmem_size(void)
+{
+	return sizeof(TestState);
+}
+
+void
+lightning_stop_shmem_init(void)
+{
+	bool		found;
+
+	state = ShmemInitStruct("lightning tests", sizeof(TestState), &found);
+	memset(state, 0, sizeof(TestState));
+	SpinLockInit(&state->mutex);
+	pg_atomic_init_u32(&state->armed, 0);
+	pg_atomic_init_u32(&state->fault_ops, 0);
+	pg_atomic_init_u32(&state->fault_left, 0);
+}
+
+/* ---- stop points ---- */
+
+/* REQUIRES the mutex.  NULL if no such name is armed. */
+static StopPoint *
 find_stop(const char *name)
 {
 	int			i;
 
-	for (i = 0; i < LIGHTNING_STOP_POINTS; i++)
+	for (i = 0; i < STOP_POINTS; i++)
 	{
-		if (strcmp(lightning_shared->stop[i].name, name) == 0)
-			return &lightning_shared->stop[i];
+		if (strcmp(state->stop[i].name, name) == 0)
+			return &state->stop[i];
 	}
 	return NULL;
 }
@@ -41,13 +88,13 @@ find_stop(const char *name)
 static uint32
 held_at(const char *name)
 {
-	LightningStopPoint *p;
+	StopPoint *p;
 	uint32		held;
 
-	SpinLockAcquire(&lightning_shared->stop_mutex);
+	SpinLockAcquire(&state->mutex);
 	p = find_stop(name);
 	held = p != NULL ? p->held : 0;
-	SpinLockRelease(&lightning_shared->stop_mutex);
+	SpinLockRelease(&state->mutex);
 	return held;
 }
 
@@ -55,25 +102,25 @@ held_at(const char *name)
 void
 lightning_stop_point(const char *name)
 {
-	LightningStopPoint *p;
+	StopPoint *p;
 	uint32		generation = 0;
 	int			i = 0;
 
-	if (likely(pg_atomic_read_u32(&lightning_shared->stop_armed) == 0))
+	if (likely(pg_atomic_read_u32(&state->armed) == 0))
 		return;
 
-	SpinLockAcquire(&lightning_shared->stop_mutex);
+	SpinLockAcquire(&state->mutex);
 	p = find_stop(name);
 	if (p != NULL)
 	{
 		p->held++;
 		generation = p->generation;
 	}
-	SpinLockRelease(&lightning_shared->stop_mutex);
+	SpinLockRelease(&state->mutex);
 	if (p == NULL)
 		return;
 
-	while (((volatile LightningStopPoint *) p)->generation == generation)
+	while (((volatile StopPoint *) p)->generation == generation)
 	{
 		if (ProcDiePending || ShutdownRequestPending ||
 			(++i % 100 == 0 && IsUnderPostmaster && !PostmasterIsAlive()))
@@ -81,33 +128,33 @@ lightning_stop_point(const char *name)
 		pg_usleep(1000);
 	}
 
-	SpinLockAcquire(&lightning_shared->stop_mutex);
+	SpinLockAcquire(&state->mutex);
 	if (p->generation == generation)
 		p->held--;
-	SpinLockRelease(&lightning_shared->stop_mutex);
+	SpinLockRelease(&state->mutex);
 }
 
 Datum
 lightning_stop_point_set(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	LightningStopPoint *p;
+	StopPoint *p;
 
 	lightning_require_preload();
-	if (name[0] == '\0' || strlen(name) >= LIGHTNING_STOP_NAME)
+	if (name[0] == '\0' || strlen(name) >= STOP_NAME)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid stop point name \"%s\"", name)));
 
-	SpinLockAcquire(&lightning_shared->stop_mutex);
+	SpinLockAcquire(&state->mutex);
 	p = find_stop(name);
 	if (p == NULL && (p = find_stop("")) != NULL)
 	{
 		strcpy(p->name, name);
 		p->held = 0;
-		pg_atomic_fetch_add_u32(&lightning_shared->stop_armed, 1);
+		pg_atomic_fetch_add_u32(&state->armed, 1);
 	}
-	SpinLockRelease(&lightning_shared->stop_mutex);
+	SpinLockRelease(&state->mutex);
 	if (p == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -135,11 +182,11 @@ Datum
 lightning_stop_point_release(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	LightningStopPoint *p;
+	StopPoint *p;
 	uint32		held = 0;
 
 	lightning_require_preload();
-	SpinLockAcquire(&lightning_shared->stop_mutex);
+	SpinLockAcquire(&state->mutex);
 	p = name[0] == '\0' ? NULL : find_stop(name);
 	if (p != NULL)
 	{
@@ -147,13 +194,38 @@ lightning_stop_point_release(PG_FUNCTION_ARGS)
 		p->held = 0;
 		p->name[0] = '\0';
 		p->generation++;
-		pg_atomic_fetch_sub_u32(&lightning_shared->stop_armed, 1);
+		pg_atomic_fetch_sub_u32(&state->armed, 1);
 	}
-	SpinLockRelease(&lightning_shared->stop_mutex);
+	SpinLockRelease(&state->mutex);
 	PG_RETURN_INT32((int32) held);
 }
 
 /* ---- failing file operations ---- */
+
+bool
+lightning_fault(LightningFaultOp op)
+{
+	uint32		left;
+
+	if ((pg_atomic_read_u32(&state->fault_ops) & op) == 0)
+		return false;
+	left = pg_atomic_read_u32(&state->fault_left);
+	for (;;)
+	{
+		if (left == 0)
+			break;
+		if (pg_atomic_compare_exchange_u32(&state->fault_left, &left, left - 1))
+		{
+			if (left != 1)
+				return false;
+			break;
+		}
+	}
+	if (!state->fault_sticky)
+		pg_atomic_write_u32(&state->fault_ops, 0);
+	errno = state->fault_errno;
+	return true;
+}
 
 static uint32
 fault_op(const char *name)
@@ -200,13 +272,13 @@ lightning_fault_set(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the number of the operation must be positive")));
-	pg_atomic_write_u32(&lightning_shared->fault_ops, 0);
+	pg_atomic_write_u32(&state->fault_ops, 0);
 	pg_memory_barrier();
-	lightning_shared->fault_errno = strcmp(error, "ENOSPC") == 0 ? ENOSPC : EIO;
-	lightning_shared->fault_sticky = sticky;
-	pg_atomic_write_u32(&lightning_shared->fault_left, (uint32) nth);
+	state->fault_errno = strcmp(error, "ENOSPC") == 0 ? ENOSPC : EIO;
+	state->fault_sticky = sticky;
+	pg_atomic_write_u32(&state->fault_left, (uint32) nth);
 	pg_memory_barrier();
-	pg_atomic_write_u32(&lightning_shared->fault_ops, ops);
+	pg_atomic_write_u32(&state->fault_ops, ops);
 	PG_RETURN_VOID();
 }
 
@@ -217,8 +289,8 @@ lightning_fault_clear(PG_FUNCTION_ARGS)
 	bool		pending;
 
 	lightning_require_preload();
-	pending = pg_atomic_read_u32(&lightning_shared->fault_ops) != 0 &&
-		pg_atomic_read_u32(&lightning_shared->fault_left) != 0;
-	pg_atomic_write_u32(&lightning_shared->fault_ops, 0);
+	pending = pg_atomic_read_u32(&state->fault_ops) != 0 &&
+		pg_atomic_read_u32(&state->fault_left) != 0;
+	pg_atomic_write_u32(&state->fault_ops, 0);
 	PG_RETURN_BOOL(pending);
 }

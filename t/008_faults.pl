@@ -12,6 +12,7 @@ use Time::HiRes qw(sleep);
 
 my $node = new_node('faults', conf => "autovacuum = off\n");
 $node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION lightning_test CASCADE');
 setup_load($node, 200);
 
 # ---- once, at the n-th operation, under load: nobody notices ----

@@ -17,7 +17,7 @@ sub slurp_stat
 
 my $node = new_node('corners', conf => "log_min_messages = debug1\n");
 $node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION lightning');
+$node->safe_psql('postgres', 'CREATE EXTENSION lightning_test CASCADE');
 $node->safe_psql('postgres',
 	"CREATE TABLE t (a int PRIMARY KEY, b text) USING lightning;
 	 INSERT INTO t SELECT i, repeat('x', 100) || i FROM generate_series(1, 100) i");

@@ -19,7 +19,7 @@ my @points = (
 my $node = new_node('stops', conf => "autovacuum = off\nlightning.memtable_count = 6\n");
 $node->start;
 $node->safe_psql('postgres', <<SQL);
-CREATE EXTENSION lightning;
+CREATE EXTENSION lightning_test CASCADE;
 CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL, filler text) USING lightning;
 INSERT INTO t SELECT i, 0, repeat('x', 30) FROM generate_series(1, 2000) i;
 SQL

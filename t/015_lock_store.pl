@@ -16,7 +16,7 @@ lock_timeout = 300ms
 CONF
 $node->start;
 $node->safe_psql('postgres', <<SQL);
-CREATE EXTENSION lightning;
+CREATE EXTENSION lightning_test CASCADE;
 CREATE TABLE t (id int PRIMARY KEY, v int) USING lightning;
 CREATE INDEX ON t (v);
 INSERT INTO t SELECT g, g FROM generate_series(1, 10) g;

@@ -14,7 +14,7 @@ use Test::More;
 my $node = new_node('main', conf => "autovacuum = off\nmax_parallel_workers_per_gather = 0\n");
 $node->start;
 $node->safe_psql('postgres', <<SQL);
-CREATE EXTENSION lightning;
+CREATE EXTENSION lightning_test CASCADE;
 CREATE TABLE t (id int PRIMARY KEY, n int, pad text) USING lightning WITH (parallel_workers = 2);
 INSERT INTO t SELECT i, 0, 'row ' || i FROM generate_series(1, 1000) i;
 CREATE TABLE pk (id int PRIMARY KEY, n int) USING lightning;

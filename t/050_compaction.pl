@@ -16,7 +16,7 @@ autovacuum = off
 checkpoint_timeout = 1h
 CONF
 $node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION lightning');
+$node->safe_psql('postgres', 'CREATE EXTENSION lightning_test CASCADE');
 
 sub dir_bytes
 {

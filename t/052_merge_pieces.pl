@@ -14,7 +14,7 @@ use Test::More;
 my $node = new_node('main', conf => "autovacuum = off\ncheckpoint_timeout = 1h\nlightning.space_limit = 0\n");
 $node->start;
 $node->safe_psql('postgres', <<SQL);
-CREATE EXTENSION lightning;
+CREATE EXTENSION lightning_test CASCADE;
 CREATE TABLE t (id int PRIMARY KEY, n int, pad text) USING lightning;
 INSERT INTO t SELECT i, 0, md5(i::text) || md5((-i)::text) FROM generate_series(1, 300000) i;
 SELECT lightning_compact('t', rewrite => true);

@@ -15,7 +15,7 @@ use Time::HiRes qw(sleep);
 my $node = new_node('main', streaming => 1, conf => "autovacuum = off\ncheckpoint_timeout = 1h\n");
 $node->start;
 $node->safe_psql('postgres', <<SQL);
-CREATE EXTENSION lightning;
+CREATE EXTENSION lightning_test CASCADE;
 CREATE TABLE t (id int PRIMARY KEY, n int, pad text) USING lightning;
 INSERT INTO t SELECT i, 0, md5(i::text) FROM generate_series(1, 50000) i;
 SELECT lightning_flush();

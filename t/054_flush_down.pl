@@ -21,7 +21,7 @@ sub sql { return $node->safe_psql('postgres', $_[0]); }
 
 # an update of k moves the row to another place, one of n does not
 sql(<<SQL);
-CREATE EXTENSION lightning;
+CREATE EXTENSION lightning_test CASCADE;
 CREATE TABLE t (id int PRIMARY KEY, n int, k int, pad text) USING lightning;
 INSERT INTO t SELECT i, 0, i % 100, md5(i::text) || md5((-i)::text) FROM generate_series(1, 200000) i;
 CREATE INDEX t_k ON t (k);

@@ -1,8 +1,9 @@
 # Sourced by the scripts that start private servers.
 #
 # private_install DIR: copies PostgreSQL's installation (it is relocatable) to
-# DIR, builds the extension of the tree "$top" and installs it there.  Sets
-# PG_CONFIG, PATH, bindir, pgxs.  Needs no privileges.
+# DIR, builds the extension of the tree "$top" and installs it there: a test build
+# if LIGHTNING_TEST is exported.  Sets PG_CONFIG, PATH, bindir, pgxs.  Needs no
+# privileges.
 
 private_install()
 {
