@@ -253,6 +253,7 @@ typedef struct LtgScanOptions
 	bool		spare_cache;	/* push nothing out of the cache */
 	bool		keys_only;		/* leave payloads out: NULL, length 0 */
 	uint32_t	max_rows;		/* per batch, 0: engine's choice (about a block) */
+	uint32_t	max_merged;		/* of those, rows that come one by one; 0: no limit */
 } LtgScanOptions;
 
 /*
@@ -265,6 +266,7 @@ typedef struct LtgScanOptions
 typedef struct LtgBatch
 {
 	uint32_t	n;
+	bool		last;			/* nothing comes after it; false: not known */
 	uint64_t	bytes;			/* payload bytes, for statistics */
 } LtgBatch;
 

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "ahead.h"
 #include "lightning.h"
 #include "modify.h"
 #include "scan.h"
@@ -37,26 +38,8 @@ typedef struct LightningFetchData
 	LightningSnapshot snap;
 	LightningVersions kv;
 
-	/*
-	 * Reading ahead: an index whose order is about that of the table asks for
-	 * row after row.  Then rows are read in batches, as a scan does.
-	 */
-	uint64		last_rowid;
-	uint32		streak;			/* fetches in a row that were close by */
-	LightningScanGuard *guard;	/* NULL: never read ahead yet */
-	LtgBatch	batch;
-	uint32		at;				/* row of the batch at or after ahead_from */
-	uint64		ahead_from;		/* the batch has every visible row in */
-	uint64		ahead_to;		/* [ahead_from, ahead_to) */
-	uint8		lo[LIGHTNING_KEY_LEN];
-	uint8		hi[LIGHTNING_KEY_LEN];
+	LightningAhead ahead;
 } LightningFetchData;
-
-/* So many close ones in a row start it; then so much is read at a time. */
-#define AHEAD_STREAK 8
-#define AHEAD_GAP 4
-#define AHEAD_ROWS 128
-#define AHEAD_ROWIDS 1024
 
 /*
  * The engine's copy of the row read last.  Every caller copies it into a slot
@@ -115,6 +98,7 @@ lightning_index_fetch_begin(Relation rel)
 	LightningFetchData *fetch = palloc0(sizeof(LightningFetchData));
 
 	fetch->base.rel = rel;
+	fetch->ahead.context = CurrentMemoryContext;
 	lightning_versions_init(&fetch->kv);
 	return &fetch->base;
 }
@@ -122,10 +106,7 @@ lightning_index_fetch_begin(Relation rel)
 void
 lightning_index_fetch_reset(struct IndexFetchTableData *data)
 {
-	LightningFetchData *fetch = (LightningFetchData *) data;
-
-	/* nothing of the engine is held between fetches */
-	fetch->ahead_from = fetch->ahead_to = 0;
+	/* nothing of the engine is held between fetches (ahead.c) */
 }
 
 void
@@ -133,13 +114,7 @@ lightning_index_fetch_end(struct IndexFetchTableData *data)
 {
 	LightningFetchData *fetch = (LightningFetchData *) data;
 
-	if (fetch->guard != NULL)
-	{
-		/* the guard itself stays registered with its context */
-		if (fetch->guard->scan != NULL)
-			ltg_scan_close(fetch->guard->scan);
-		fetch->guard->scan = NULL;
-	}
+	lightning_ahead_end(&fetch->ahead);
 	lightning_versions_free(&fetch->kv);
 	pfree(fetch);
 }
@@ -155,113 +130,27 @@ choose_mode(LightningFetchData *fetch, Snapshot snapshot)
 	else if (snapshot->snapshot_type == SNAPSHOT_DIRTY || snapshot->snapshot_type == SNAPSHOT_SELF)
 		lightning_note_dirty_read();
 	fetch->snap.pg = snapshot;
-	fetch->ahead_from = fetch->ahead_to = 0;
+	lightning_ahead_forget(&fetch->ahead);
 }
 
-static void
-fast_fail(LightningFetchData *fetch, LtgSession *s, LtgStatus st)
-{
-	if (fetch->snap.ltg.failed)
-	{
-		ltg_clear_error(s);
-		lightning_snapshot_rethrow(&fetch->snap);
-	}
-	lightning_report(s, st, fetch->base.rel);
-}
-
-static uint64
-ahead_rowid(LightningFetchData *fetch, uint32 i, LtgVersion *v)
-{
-	const uint8 *key;
-	uint32		key_len;
-
-	ltg_batch_row(fetch->guard->scan, i, &key, &key_len, v);
-	return lightning_key_rowid(key);
-}
-
-/* Read the batch that begins with this row. */
-static void
-read_ahead(LightningFetchData *fetch, uint64 rowid)
-{
-	LtgSession *s = lightning_session();
-	LtgScanOptions opt = {0};
-	uint64		end = Min(rowid + AHEAD_ROWIDS, LIGHTNING_ROWID_MAX + 1);
-	LtgVersion	v;
-	LtgStatus	st;
-
-	fetch->ahead_from = fetch->ahead_to = 0;
-	fetch->at = 0;
-	if (fetch->guard == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(fetch));
-
-		fetch->guard = lightning_guard_create();
-		MemoryContextSwitchTo(old);
-	}
-	lightning_rowid_key(fetch->lo, rowid);
-	lightning_rowid_key(fetch->hi, end);
-	opt.snap = &fetch->snap.ltg;
-	opt.lo = fetch->lo;
-	opt.hi = fetch->hi;
-	opt.lo_len = opt.hi_len = LIGHTNING_KEY_LEN;
-	opt.max_rows = AHEAD_ROWS;
-	if (fetch->guard->scan == NULL)
-		st = ltg_scan_open(s, lightning_rel(fetch->base.rel)->store, &opt, &fetch->guard->scan);
-	else
-		st = ltg_scan_restart(fetch->guard->scan, &opt);
-	if (st != LTG_OK)
-		fast_fail(fetch, s, st);
-	fetch->batch.n = 0;
-	do
-	{
-		st = ltg_scan_next(fetch->guard->scan, &fetch->batch);
-	} while (st == LTG_OK && fetch->batch.n == 0);
-	lightning_blocks_done(s, fetch->base.rel);
-	if (st == LTG_END)
-	{
-		fetch->batch.n = 0;
-		fetch->ahead_to = end;
-	}
-	else if (st != LTG_OK)
-		fast_fail(fetch, s, st);
-	else
-		fetch->ahead_to = ahead_rowid(fetch, fetch->batch.n - 1, &v) + 1;
-	fetch->ahead_from = rowid;
-}
-
-/*
- * lightning_get_row, by a batch if that pays.  What a snapshot sees does not
- * change, so a row that is not in the batch is not there.
- */
+/* lightning_get_row, out of what was read ahead if that pays. */
 static bool
 get_row(LightningFetchData *fetch, uint64 rowid, TupleTableSlot *slot)
 {
-	bool		next = rowid > fetch->last_rowid && rowid - fetch->last_rowid <= AHEAD_GAP;
+	Relation	rel = fetch->base.rel;
+	LtgVersion	v;
 
-	fetch->streak = next ? fetch->streak + 1 : 0;
-	fetch->last_rowid = rowid;
-	if (rowid < fetch->ahead_from || rowid >= fetch->ahead_to)
+	switch (lightning_ahead_get(&fetch->ahead, rel, &fetch->snap, rowid, &v))
 	{
-		if (fetch->streak < AHEAD_STREAK)
-			return lightning_get_row(fetch->base.rel, rowid, &fetch->snap, slot);
-		read_ahead(fetch, rowid);
-	}
-
-	fetch->ahead_from = rowid;
-	for (; fetch->at < fetch->batch.n; fetch->at++)
-	{
-		LtgVersion	v;
-		uint64		found = ahead_rowid(fetch, fetch->at, &v);
-
-		if (found > rowid)
-			break;
-		if (found == rowid)
-		{
-			lightning_slot_store(slot, fetch->base.rel, rowid, &v, true);
+		case LIGHTNING_AHEAD_ROW:
+			lightning_slot_store(slot, rel, rowid, &v, true);
 			return true;
-		}
+		case LIGHTNING_AHEAD_NO_ROW:
+			return false;
+		case LIGHTNING_AHEAD_NO_ANSWER:
+			break;
 	}
-	return false;
+	return lightning_get_row(rel, rowid, &fetch->snap, slot);
 }
 
 bool

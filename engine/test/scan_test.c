@@ -95,6 +95,7 @@ expect_rows(LtgStore *t, const LtgScanOptions *given, uint64_t lo, uint64_t hi,
 	LtgBatch	b;
 	LtgStatus	st;
 	uint64_t	seen = 0;
+	bool		last = false;
 
 	opt.snap = &snap->snap;
 	if (lo != 0)
@@ -113,6 +114,8 @@ expect_rows(LtgStore *t, const LtgScanOptions *given, uint64_t lo, uint64_t hi,
 	while ((st = ltg_scan_next(scan, &b)) == LTG_OK)
 	{
 		assert_true(b.n > 0);
+		assert_false(last);
+		last = b.last;
 		assert_true(opt.max_rows == 0 || b.n <= opt.max_rows);
 		for (uint32_t i = 0; i < b.n; i++, seen++)
 		{
@@ -138,6 +141,7 @@ expect_rows(LtgStore *t, const LtgScanOptions *given, uint64_t lo, uint64_t hi,
 	}
 	lrig_expect(&rig, st, LTG_END, __FILE__, __LINE__);
 	assert_int_equal(ltg_scan_next(scan, &b), LTG_END);
+	assert_true(b.last);
 	assert_int_equal(seen, n);
 	ltg_scan_close(scan);
 	lrig_release(&rig, snap);
@@ -424,6 +428,51 @@ restart_scan(void **state)
 	lrig_close(&rig);
 }
 
+/*
+ * Rows of the memtable come max_merged at a time, those of a plain block as many
+ * as there are; and the batch that is known to be the last one says so.
+ */
+static void
+few_merged(void **state)
+{
+	LtgStore   *t;
+	LtgScanOptions opt = {.max_rows = 100, .max_merged = 12};
+	LtgScan    *scan;
+	LtgBatch	b;
+	RigSnapshot *snap;
+	uint8_t		key[5];
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	load(t, 1, 1000, 1, 20);
+	snap = lrig_snapshot(&rig, 0, 0);
+	opt.snap = &snap->snap;
+	opt.lo = opt.hi = key;
+	opt.lo_len = opt.hi_len = 5;
+	for (int flushed = 0; flushed < 2; flushed++)
+	{
+		lrig_rowid(key, 500);
+		opt.hi = NULL;
+		lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+		lrig_ok(&rig, ltg_scan_next(scan, &b));
+		assert_int_equal(b.n, flushed ? 100 : 12);
+		assert_false(b.last);
+		lrig_ok(&rig, ltg_scan_next(scan, &b));
+		assert_int_equal(b.n, flushed ? 100 : 12);
+		/* the rest of the range */
+		lrig_rowid(key, 995);
+		lrig_ok(&rig, ltg_scan_restart(scan, &opt));
+		lrig_ok(&rig, ltg_scan_next(scan, &b));
+		assert_int_equal(b.n, 6);
+		assert_true(b.last);
+		ltg_scan_close(scan);
+		lrig_flush_all(&rig);
+	}
+	lrig_release(&rig, snap);
+	lrig_close(&rig);
+}
+
 /* A store that was dropped is not silently empty. */
 static void
 dropped(void **state)
@@ -681,6 +730,7 @@ main(void)
 		cmocka_unit_test(change_between_calls),
 		cmocka_unit_test(payloads_later),
 		cmocka_unit_test(restart_scan),
+		cmocka_unit_test(few_merged),
 		cmocka_unit_test(dropped),
 		cmocka_unit_test(judged_once),
 		cmocka_unit_test(unseen_generations),

@@ -331,6 +331,7 @@ ltg_scan_next(LtgScan *scan, LtgBatch *batch)
 
 	batch->n = 0;
 	batch->bytes = 0;
+	batch->last = true;
 	if (scan->done)
 		return LTG_END;
 	LTG_TRY(ltg_batch_begin(scan));
@@ -355,6 +356,7 @@ ltg_scan_next(LtgScan *scan, LtgBatch *batch)
 		return st;
 	batch->n = scan->n;
 	batch->bytes = scan->bytes;
+	batch->last = scan->done;
 	return LTG_OK;
 }
 
@@ -383,6 +385,7 @@ apply_options(LtgScan *scan, const LtgScanOptions *opt)
 	scan->use = opt->spare_cache ? LTG_CACHE_SPARE : LTG_CACHE_NORMAL;
 	scan->keys_only = opt->keys_only;
 	scan->max_rows = opt->max_rows == 0 ? UINT32_MAX : opt->max_rows;
+	scan->max_merged = opt->max_merged == 0 ? UINT32_MAX : opt->max_merged;
 	scan->has_pos = false;
 	scan->done = false;
 	scan->n = scan->n_parts = scan->n_rows = 0;

@@ -126,7 +126,7 @@ ltg_batch_begin(LtgScan *scan)
 bool
 ltg_batch_full(const LtgScan *scan)
 {
-	return scan->n >= scan->max_rows ||
+	return scan->n >= scan->max_rows || scan->n_rows >= scan->max_merged ||
 		scan->chunk->used + scan->n_rows * sizeof(LtgScanRow) >= scan->target ||
 		scan->extra != NULL ||
 		(scan->no_payloads && scan->n_parts >= LTG_BATCH_KEYS_ONLY_PARTS);

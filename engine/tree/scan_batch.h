@@ -59,7 +59,7 @@ struct LtgScan
 	bool		backward;
 	bool		has_lo, has_hi;
 	bool		keys_only;		/* from the next batch on: no payloads */
-	uint32_t	max_rows;
+	uint32_t	max_rows, max_merged;
 
 	uint8_t    *bounds;			/* lo, then hi */
 	uint32_t	lo_len, hi_len, bounds_cap;
