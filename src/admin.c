@@ -55,6 +55,7 @@ lightning_open(Oid relid, LOCKMODE mode)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot access temporary tables of other sessions")));
+	lightning_rel_ready(rel, false);
 	return rel;
 }
 
@@ -141,7 +142,7 @@ lightning_check(PG_FUNCTION_ARGS)
 	Problems	problems;
 
 	start_problems(&problems);
-	lightning_report(s, ltg_check_store(s, lightning_rel(rel)->store, keep_problem, &problems),
+	lightning_report(s, ltg_check_store(s, lightning_rel(rel).store, keep_problem, &problems),
 					 rel);
 	relation_close(rel, AccessShareLock);
 	return_problems(fcinfo, &problems);
@@ -208,7 +209,7 @@ lightning_compact(PG_FUNCTION_ARGS)
 	if (PG_GETARG_BOOL(1))
 		lightning_report(s, lightning_flush_everything(s), rel);
 	if (PG_GETARG_BOOL(2))
-		ltg_store_rewrite(s, lightning_rel(rel)->store);
+		ltg_store_rewrite(s, lightning_rel(rel).store);
 	lightning_compact_relation(s, rel, &result);
 	relation_close(rel, ShareUpdateExclusiveLock);
 	PG_RETURN_VOID();
@@ -220,7 +221,7 @@ lightning_relation_bytes(PG_FUNCTION_ARGS)
 	Relation	rel = lightning_open(PG_GETARG_OID(0), AccessShareLock);
 	LtgStoreInfo info;
 
-	ltg_store_info(lightning_session(), lightning_rel(rel)->store, &info);
+	ltg_store_info(lightning_session(), lightning_rel(rel).store, &info);
 	relation_close(rel, AccessShareLock);
 	PG_RETURN_INT64((int64) info.disk_bytes);
 }

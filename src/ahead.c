@@ -135,7 +135,7 @@ open_window(LightningAhead *a, Relation rel, LightningSnapshot *snap, uint64 lo,
 	opt.max_merged = a->rows;
 	if (a->guard->scan != NULL)
 		return ltg_scan_restart(a->guard->scan, &opt);
-	return ltg_scan_open(lightning_session(), lightning_rel(rel)->store, &opt, &a->guard->scan);
+	return ltg_scan_open(lightning_session(), lightning_rel(rel).store, &opt, &a->guard->scan);
 }
 
 /* Read [lo, hi), or a part of it from lo on. */

@@ -34,14 +34,14 @@ void
 lightning_relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages,
 								 double *tuples, double *allvisfrac)
 {
-	LightningRel *lr = lightning_rel(rel);
 	LtgStoreInfo info;
 	double		width;
 	double		bytes;
 	double		npages;
 	bool		never_vacuumed;
 
-	ltg_store_info(lightning_session(), lr->store, &info);
+	lightning_rel_ready(rel, false);
+	ltg_store_info(lightning_session(), lightning_rel(rel).store, &info);
 	width = get_rel_data_width(rel, attr_widths);
 	bytes = (double) info.disk_bytes + (double) info.memtable_keys * width;
 	npages = Min(ceil(bytes / BLCKSZ), (double) MaxBlockNumber);

@@ -135,12 +135,28 @@ typedef struct LightningRel
 	LtgStore   *store;
 	uint64		store_id;
 	bool		logged;			/* permanent relation: writes WAL, always */
-	bool		warned;			/* if it is published (logical.c) */
 } LightningRel;
-/* Cached in rd_amcache (one pfree-able chunk); ERRCODE_DATA_CORRUPTED when the
- * relation has no store ("never silently empty").  The next invalidation of the
- * relation frees it: not to be kept over anything that may accept one. */
-extern LightningRel *lightning_rel(Relation rel);
+/* By value, and without a look at any catalog: it may be called under a latch or
+ * an index page's lock.  ERRCODE_DATA_CORRUPTED when the relation has no store
+ * ("never silently empty"). */
+extern LightningRel lightning_rel(Relation rel);
+/* Does what has to look at catalogs, where a statement begins to read or write a
+ * relation: tells the store its options, and the user that changes are not published. */
+extern void lightning_rel_ready(Relation rel, bool write);
+
+/*
+ * Whoever looks at a catalog accepts invalidations, which may free anything that the
+ * relation cache holds, and may wait.  With assertions, an invalidation that comes
+ * between these two, or while a row is latched, is a failure.
+ */
+#ifdef USE_ASSERT_CHECKING
+extern bool lightning_catalogs_closed;
+#define lightning_close_catalogs() (lightning_catalogs_closed = true)
+#define lightning_open_catalogs() (lightning_catalogs_closed = false)
+#else
+#define lightning_close_catalogs() ((void) 0)
+#define lightning_open_catalogs() ((void) 0)
+#endif
 extern void lightning_store_key(const RelFileNode *node, BackendId backend, LtgStoreKey *key);
 extern uint64 lightning_take_rowid(Relation rel);
 extern uint64 lightning_take_rowids(Relation rel, uint32 n);	/* consecutive */

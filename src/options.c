@@ -422,7 +422,7 @@ apply_options(Oid relid)
 {
 	Relation	rel = relation_open(relid, NoLock);
 
-	lightning_options_to_store(rel, lightning_rel(rel)->store);
+	lightning_options_to_store(rel, lightning_rel(rel).store);
 	relation_close(rel, NoLock);
 }
 
@@ -747,7 +747,7 @@ lightning_options(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
 				 errmsg("the extension's script and library do not match"),
 				 errhint("Run ALTER EXTENSION lightning UPDATE.")));
-	ltg_store_options(lightning_rel(rel)->store, &o);
+	ltg_store_options(lightning_rel(rel).store, &o);
 	values[0] = CStringGetTextDatum(compression_names[o.compression].name);
 	values[1] = Int32GetDatum(o.level != 0 ? o.level : lightning_zstd_level);
 	values[2] = Int32GetDatum(o.block_size != 0 ?

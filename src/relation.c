@@ -28,15 +28,22 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "logical.h"
 #include "options.h"
 #include "server.h"
 #include "wal.h"
 
-/* LightningRel as it is cached: with what it was looked up by. */
+/*
+ * What rd_amcache holds.  The relation cache frees it whenever it accepts an
+ * invalidation of the relation, which any look at a catalog may do: no pointer to it
+ * is kept over anything, and none leaves this file.
+ */
 typedef struct CachedRel
 {
-	LightningRel rel;			/* first */
-	RelFileNode node;
+	LightningRel rel;
+	RelFileNode node;			/* what it was looked up by */
+	bool		told;			/* the store knows its options */
+	bool		published;		/* publications have been looked at */
 } CachedRel;
 
 void
@@ -48,7 +55,7 @@ lightning_store_key(const RelFileNode *node, BackendId backend, LtgStoreKey *key
 	key->backend = backend == InvalidBackendId ? -1 : backend;
 }
 
-static LightningRel *
+static CachedRel *
 look_up(Relation rel)
 {
 	LtgSession *s = lightning_session();
@@ -71,26 +78,54 @@ look_up(Relation rel)
 
 	c = rel->rd_amcache;
 	if (c == NULL)
-		rel->rd_amcache = c = MemoryContextAllocZero(CacheMemoryContext, sizeof(CachedRel));
+		rel->rd_amcache = c = MemoryContextAlloc(CacheMemoryContext, sizeof(CachedRel));
+	memset(c, 0, sizeof(*c));
 	c->rel.store = store;
 	c->rel.store_id = ltg_store_id(store);
 	c->rel.logged = rel->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT;
 	c->node = rel->rd_node;
-	/* they are not in the log: what a crash has lost is told again */
-	if (IsTransactionState())
-		lightning_options_to_store(rel, store);
-	return &c->rel;
+	return c;
 }
 
-LightningRel *
-lightning_rel(Relation rel)
+static inline CachedRel *
+cached(Relation rel)
 {
 	CachedRel  *c = rel->rd_amcache;
 
 	if (likely(c != NULL && ltg_store_id(c->rel.store) == c->rel.store_id &&
 			   RelFileNodeEquals(c->node, rel->rd_node)))
-		return &c->rel;
+		return c;
 	return look_up(rel);
+}
+
+LightningRel
+lightning_rel(Relation rel)
+{
+	return cached(rel)->rel;
+}
+
+void
+lightning_rel_ready(Relation rel, bool write)
+{
+	CachedRel  *c = cached(rel);
+	LtgStore   *store = c->rel.store;
+	bool		tell = !c->told;
+	bool		look = write && !c->published && XLogLogicalInfoActive();
+
+	if (likely(!tell && !look))
+		return;
+
+	/*
+	 * The flags first: an invalidation that comes while the catalogs are looked at
+	 * takes them away, so that the next one looks again.
+	 */
+	c->told = true;
+	c->published |= look;
+	/* options are not in the log: what a crash has lost is told again */
+	if (tell)
+		lightning_options_to_store(rel, store);
+	if (look)
+		lightning_warn_if_published(rel);
 }
 
 /* ---- row ids ---- */
@@ -121,7 +156,7 @@ forget_chunks(void)
 }
 
 static RowIdChunk *
-get_chunk(LightningRel *lr)
+get_chunk(const LightningRel *lr)
 {
 	RowIdChunk *c;
 	bool		found;
@@ -170,13 +205,13 @@ take_from_store(Relation rel, LtgStore *store, uint32 n)
 uint64
 lightning_take_rowid(Relation rel)
 {
-	LightningRel *lr = lightning_rel(rel);
-	RowIdChunk *c = get_chunk(lr);
+	LightningRel lr = lightning_rel(rel);
+	RowIdChunk *c = get_chunk(&lr);
 
 	if (c->left == 0)
 	{
 		c->size = c->size == 0 ? 1 : Min(c->size * 2, ROWID_CHUNK_MAX);
-		c->next = take_from_store(rel, lr->store, c->size);
+		c->next = take_from_store(rel, lr.store, c->size);
 		c->left = c->size;
 	}
 	c->left--;
@@ -186,18 +221,18 @@ lightning_take_rowid(Relation rel)
 uint64
 lightning_take_rowids(Relation rel, uint32 n)
 {
-	LightningRel *lr = lightning_rel(rel);
-	RowIdChunk *c = get_chunk(lr);
+	LightningRel lr = lightning_rel(rel);
+	RowIdChunk *c = get_chunk(&lr);
 	uint64		first;
 
 	if (c->left < n)
 	{
 		/* better no gap: if nobody came between, the rest is extended */
-		if (c->left > 0 && ltg_store_return_rowids(lr->store, c->next, c->left))
+		if (c->left > 0 && ltg_store_return_rowids(lr.store, c->next, c->left))
 			c->left = 0;
 		if (c->left > 0)
-			return take_from_store(rel, lr->store, n);
-		c->next = take_from_store(rel, lr->store, n);
+			return take_from_store(rel, lr.store, n);
+		c->next = take_from_store(rel, lr.store, n);
 		c->left = n;
 	}
 	first = c->next;

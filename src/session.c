@@ -9,6 +9,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
+#include "utils/inval.h"
 
 #include "server.h"
 
@@ -65,6 +66,17 @@ lightning_session(void)
 	return session;
 }
 
+#ifdef USE_ASSERT_CHECKING
+bool		lightning_catalogs_closed = false;
+
+static void
+invalidation_callback(Datum arg, Oid relid)
+{
+	Assert(!lightning_catalogs_closed);
+	Assert(session == NULL || session->latched_stripe < 0);
+}
+#endif
+
 /* What was made in the postmaster must not be inherited. */
 void
 lightning_session_discard(void)
@@ -84,6 +96,7 @@ lightning_session_discard(void)
 static void
 reset_after_abort(void)
 {
+	lightning_open_catalogs();
 	if (session != NULL)
 	{
 		ltg_session_reset(session, false);
@@ -152,4 +165,7 @@ lightning_session_init(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
+#ifdef USE_ASSERT_CHECKING
+	CacheRegisterRelcacheCallback(invalidation_callback, (Datum) 0);
+#endif
 }

@@ -272,7 +272,7 @@ pick_dirty(Relation rel, const LightningVersions *kv, Snapshot snap)
 	snap->xmin = (TransactionId) open_xid;
 	if (v[open_at].flags & LTG_VF_SPECULATIVE)
 		snap->speculativeToken =
-			lightning_speculative_token(lightning_rel(rel)->store_id, kv->rowid);
+			lightning_speculative_token(lightning_rel(rel).store_id, kv->rowid);
 	return open_at;
 }
 

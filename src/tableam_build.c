@@ -213,7 +213,7 @@ build_range(Build *b, LightningVersionScan **scan, uint64 lo, uint64 hi)
 static void
 build_all(Build *b, TableScanDesc scan, BlockNumber start_blockno, BlockNumber numblocks)
 {
-	uint64		end = ltg_store_next_rowid(lightning_rel(b->rel)->store);
+	uint64		end = ltg_store_next_rowid(lightning_rel(b->rel).store);
 	LightningVersionScan *versions = NULL;
 	uint64		lo;
 	uint64		hi;
@@ -278,7 +278,6 @@ lightning_index_build_range_scan(Relation table_rel, Relation index_rel, struct 
 								 IndexBuildCallback callback, void *callback_state,
 								 TableScanDesc scan)
 {
-	LightningRel *lr = lightning_rel(table_rel);
 	Build		b = {0};
 	Snapshot	own_snapshot = InvalidSnapshot;
 
@@ -294,7 +293,8 @@ lightning_index_build_range_scan(Relation table_rel, Relation index_rel, struct 
 	Assert(!(anyvisible && b.unique));
 
 	/* from now on entries point at rows: their tombstones are needed */
-	ltg_store_set_flags(lightning_session(), lr->store, LTG_STORE_KEEP_GRAVES, 0);
+	ltg_store_set_flags(lightning_session(), lightning_rel(table_rel).store,
+						LTG_STORE_KEEP_GRAVES, 0);
 
 	build_start(&b);
 	if (scan == NULL)

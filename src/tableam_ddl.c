@@ -78,7 +78,6 @@ void
 lightning_relation_nontransactional_truncate(Relation rel)
 {
 	LtgSession *s = lightning_session();
-	LightningRel *lr = lightning_rel(rel);
 	LtgStoreKey key;
 	LtgStoreInfo info;
 	LtgStore   *store;
@@ -86,7 +85,7 @@ lightning_relation_nontransactional_truncate(Relation rel)
 	LtgStatus	st;
 
 	lightning_store_key(&rel->rd_node, rel->rd_backend, &key);
-	ltg_store_info(s, lr->store, &info);
+	ltg_store_info(s, lightning_rel(rel).store, &info);
 
 	/* the record and the change itself belong to one generation */
 	for (;;)
@@ -120,7 +119,7 @@ lightning_relation_size(Relation rel, ForkNumber forkNumber)
 	if (forkNumber != MAIN_FORKNUM && forkNumber != InvalidForkNumber)
 		return 0;
 	lightning_forbid_prefetch();
-	rows = ltg_store_next_rowid(lightning_rel(rel)->store);
+	rows = ltg_store_next_rowid(lightning_rel(rel).store);
 	return (rows + LIGHTNING_BLOCK_ROWS - 1) / LIGHTNING_BLOCK_ROWS * BLCKSZ;
 }
 
@@ -425,7 +424,7 @@ find_moved(Copy *c)
 	LtgStoreInfo info;
 	HASHCTL		ctl = {0};
 
-	ltg_store_info(lightning_session(), lightning_rel(c->from)->store, &info);
+	ltg_store_info(lightning_session(), lightning_rel(c->from).store, &info);
 	if (info.unsettled == 0 && info.memtable_keys == 0)
 		return;
 	scan = lightning_versions_open(c->from, 0, info.next_rowid, false);
@@ -499,7 +498,7 @@ log_conflict(Copy *c)
 {
 	TransactionId newest;
 
-	if (!lightning_rel(c->to)->logged || !XLogStandbyInfoActive())
+	if (!lightning_rel(c->to).logged || !XLogStandbyInfoActive())
 		return;
 	newest = (TransactionId) Max(c->oldest, lightning_known_below());
 	TransactionIdRetreat(newest);
@@ -523,7 +522,7 @@ copy_in_table_order(Copy *c)
 {
 	LightningVersionScan *scan;
 	LightningVersions *kv;
-	uint64		end = ltg_store_next_rowid(lightning_rel(c->from)->store);
+	uint64		end = ltg_store_next_rowid(lightning_rel(c->from).store);
 
 	scan = lightning_versions_open(c->from, 0, end, false);
 	while ((kv = lightning_versions_next(scan)) != NULL)
@@ -563,7 +562,7 @@ copy_sorted(Copy *c, Relation index)
 	LightningVersions *row;
 	LightningVersionScan *scan;
 	HeapTuple	tuple;
-	uint64		end = ltg_store_next_rowid(lightning_rel(c->from)->store);
+	uint64		end = ltg_store_next_rowid(lightning_rel(c->from).store);
 
 	sort = tuplesort_begin_cluster(RelationGetDescr(c->from), index, maintenance_work_mem,
 								   NULL, TUPLESORT_NONE);
@@ -661,10 +660,11 @@ lightning_relation_copy_data(Relation rel, const RelFileNode *newrnode)
 	target.rd_amcache = NULL;
 	target.rd_smgr = NULL;
 
+	lightning_rel_ready(&target, false);
 	copy_begin(c, rel, &target, false, GetOldestNonRemovableTransactionId(rel));
-	end = ltg_store_next_rowid(lightning_rel(rel)->store);
+	end = ltg_store_next_rowid(lightning_rel(rel).store);
 	if (end > 0)
-		ltg_store_note_rowid(lightning_rel(&target)->store, end - 1);
+		ltg_store_note_rowid(lightning_rel(&target).store, end - 1);
 	scan = lightning_versions_open(rel, 0, end, false);
 	while ((kv = lightning_versions_next(scan)) != NULL)
 		copy_in_place(c, kv);

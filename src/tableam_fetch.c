@@ -71,7 +71,7 @@ lightning_get_row(Relation rel, uint64 rowid, LightningSnapshot *snap, TupleTabl
 	LtgStatus	st;
 
 	lightning_rowid_key(key, rowid);
-	st = ltg_get(s, lightning_rel(rel)->store, key, LIGHTNING_KEY_LEN, &snap->ltg, &row_buffer);
+	st = ltg_get(s, lightning_rel(rel).store, key, LIGHTNING_KEY_LEN, &snap->ltg, &row_buffer);
 	lightning_blocks_done(s, rel);
 	if (st == LTG_NOT_FOUND)
 		return false;
@@ -153,16 +153,15 @@ get_row(LightningFetchData *fetch, uint64 rowid, TupleTableSlot *slot)
 	return lightning_get_row(rel, rowid, &fetch->snap, slot);
 }
 
-bool
-lightning_index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snapshot,
-							TupleTableSlot *slot, bool *call_again, bool *all_dead)
+static bool
+fetch_by_entry(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snapshot,
+			   TupleTableSlot *slot, bool *all_dead)
 {
 	LightningFetchData *fetch = (LightningFetchData *) data;
 	Relation	rel = data->rel;
 	uint64		rowid = lightning_tid_rowid(tid);
 	int			i;
 
-	*call_again = false;
 	if (all_dead != NULL)
 		*all_dead = false;
 	if (unlikely(fetch->snap.pg != snapshot))
@@ -199,6 +198,19 @@ lightning_index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, S
 	lightning_slot_store(slot, rel, rowid, &fetch->kv.v[i], true);
 	*tid = slot->tts_tid;
 	return true;
+}
+
+bool
+lightning_index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snapshot,
+							TupleTableSlot *slot, bool *call_again, bool *all_dead)
+{
+	bool		found;
+
+	*call_again = false;
+	lightning_close_catalogs();
+	found = fetch_by_entry(data, tid, snapshot, slot, all_dead);
+	lightning_open_catalogs();
+	return found;
 }
 
 /* ---- by TID ---- */
@@ -255,7 +267,7 @@ lightning_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, Tu
 		memset(&look, 0, sizeof(look));
 		look.rowid = rowid;
 		look.tag = lightning_tid_tag(tid);
-		lightning_look(lightning_session(), rel, lightning_rel(rel)->store, &look);
+		lightning_look(lightning_session(), rel, lightning_rel(rel).store, &look);
 		if (look.have_base)
 		{
 			lightning_slot_store(slot, rel, rowid, &look.base_version, true);
@@ -288,7 +300,7 @@ bool
 lightning_tuple_tid_valid(TableScanDesc scan, ItemPointer tid)
 {
 	return lightning_tid_valid(tid) &&
-		lightning_tid_rowid(tid) < ltg_store_next_rowid(lightning_rel(scan->rs_rd)->store);
+		lightning_tid_rowid(tid) < ltg_store_next_rowid(lightning_rel(scan->rs_rd).store);
 }
 
 /*
@@ -389,6 +401,7 @@ lightning_index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate)
 	int			freed = 0;
 	int			kept = 0;
 
+	lightning_close_catalogs();
 	for (int i = 0; i < delstate->ndeltids; i++)
 	{
 		TM_IndexDelete deltid = delstate->deltids[i];
@@ -410,5 +423,6 @@ lightning_index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate)
 		delstate->deltids[kept++] = deltid;
 	}
 	delstate->ndeltids = kept;
+	lightning_open_catalogs();
 	return horizon;
 }

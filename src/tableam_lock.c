@@ -45,7 +45,7 @@ latch_and_look(RowLocking *k)
 	uint8		key[LIGHTNING_KEY_LEN];
 
 	lightning_rowlock_get_ready();
-	k->lr = *lightning_rel(k->rel);
+	k->lr = lightning_rel(k->rel);
 	lightning_rowid_key(key, k->look.rowid);
 	ltg_latch(k->s, k->lr.store, key, LIGHTNING_KEY_LEN);
 	lightning_look(k->s, k->rel, k->lr.store, &k->look);

@@ -30,7 +30,6 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
-#include "logical.h"
 #include "modify.h"
 #include "toast.h"
 
@@ -78,17 +77,6 @@ note_in_slot(TupleTableSlot *slot, Relation rel, uint64 rowid, uint8 tag,
 	}
 }
 
-/* Once per relation and invalidation; the flag is lost with rd_amcache. */
-static inline void
-check_published(Relation rel)
-{
-	if (unlikely(XLogLogicalInfoActive()) && !lightning_rel(rel)->warned)
-	{
-		lightning_warn_if_published(rel);
-		lightning_rel(rel)->warned = true;
-	}
-}
-
 /*
  * Inserting
  */
@@ -99,7 +87,7 @@ check_insert_allowed(Relation rel)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				errmsg("cannot insert tuples in a parallel worker"));
-	check_published(rel);
+	lightning_rel_ready(rel, true);
 }
 
 static void
@@ -152,12 +140,12 @@ insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
 	{
 		w.v.flags = LTG_VF_SPECULATIVE;
 		xlf |= LIGHTNING_XLF_SPECULATIVE;
-		lightning_speculative_begin(lightning_rel(rel)->store_id, rowid, token);
+		lightning_speculative_begin(lightning_rel(rel).store_id, rowid, token);
 	}
 
 	do
 	{
-		lr = *lightning_rel(rel);
+		lr = lightning_rel(rel);
 		w.store = lr.store;
 		if (lr.logged)
 		{
@@ -213,7 +201,7 @@ kill_row(Relation rel, uint64 rowid)
 
 	do
 	{
-		lr = *lightning_rel(rel);
+		lr = lightning_rel(rel);
 		lightning_rowid_key(look.key, rowid);
 		ltg_latch(s, lr.store, look.key, LIGHTNING_KEY_LEN);
 		lightning_look(s, rel, lr.store, &look);
@@ -260,7 +248,7 @@ lightning_tuple_complete_speculative(Relation rel, TupleTableSlot *slot, uint32 
 	 * for it means nothing.
 	 */
 	lightning_rowid_key(key, rowid);
-	st = ltg_set_flags(s, lightning_rel(rel)->store, key, LIGHTNING_KEY_LEN,
+	st = ltg_set_flags(s, lightning_rel(rel).store, key, LIGHTNING_KEY_LEN,
 					   speculative_seq, 0, LTG_VF_SPECULATIVE);
 	lightning_report(s, st, rel);
 	lightning_speculative_begin(0, 0, 0);
@@ -381,11 +369,11 @@ batch_write(Relation rel, int options)
 
 	if (batch.n == 0)
 		return;
-	if (lightning_rel(rel)->logged)
+	if (lightning_rel(rel).logged)
 		batch_record(rel, &rec, options);
 	do
 	{
-		lr = *lightning_rel(rel);
+		lr = lightning_rel(rel);
 		for (uint32 i = 0; i < batch.n; i++)
 			batch.w[i].store = lr.store;
 	} while (!lightning_write(s, rel, &lr, batch.w, batch.n, lr.logged ? &rec : NULL, &seq));
@@ -489,7 +477,7 @@ change_look(RowChange *c)
 	uint8		key[LIGHTNING_KEY_LEN];
 
 	lightning_rowlock_get_ready();
-	c->lr = *lightning_rel(c->rel);
+	c->lr = lightning_rel(c->rel);
 	lightning_rowid_key(key, c->rowid);
 	ltg_latch(c->s, c->lr.store, key, LIGHTNING_KEY_LEN);
 	lightning_look(c->s, c->rel, c->lr.store, &c->look);
@@ -565,7 +553,7 @@ check_change_allowed(Relation rel, const char *verb)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				errmsg("cannot %s tuples during a parallel operation", verb));
-	check_published(rel);
+	lightning_rel_ready(rel, true);
 }
 
 /* After the write, with the latch released. */

@@ -120,7 +120,7 @@ start(LightningScanDesc scan, uint64 lo, uint64 hi, bool backward)
 		opt.spare_cache = scan->bypass;
 		opt.keys_only = scan->late;
 		if (scan->guard->scan == NULL)
-			st = ltg_scan_open(s, lightning_rel(scan->rs.rs_rd)->store, &opt, &scan->guard->scan);
+			st = ltg_scan_open(s, lightning_rel(scan->rs.rs_rd).store, &opt, &scan->guard->scan);
 		else
 			st = ltg_scan_restart(scan->guard->scan, &opt);
 		fast_fail(scan, s, st);
@@ -359,24 +359,22 @@ lightning_slot_load(TupleTableSlot *slot)
 static void
 whole_table(LightningScanDesc scan)
 {
-	LightningRel *lr = lightning_rel(scan->rs.rs_rd);
-
 	if (scan->rs.rs_parallel != NULL)
 		lightning_scan_window(scan, 0, 0);	/* chunks, as they are handed out */
 	else
-		lightning_scan_window(scan, 0, ltg_store_next_rowid(lr->store));
+		lightning_scan_window(scan, 0, ltg_store_next_rowid(lightning_rel(scan->rs.rs_rd).store));
 }
 
 /* A scan of more than the cache holds would only push others out. */
 static bool
 too_big_for_cache(Relation rel)
 {
-	LightningRel *lr = lightning_rel(rel);
+	LtgStore   *store = lightning_rel(rel).store;
 	LtgStoreInfo info;
 
-	if (ltg_store_next_rowid(lr->store) < 100000)
+	if (ltg_store_next_rowid(store) < 100000)
 		return false;
-	ltg_store_info(lightning_session(), lr->store, &info);
+	ltg_store_info(lightning_session(), store, &info);
 	/* of which a part goes into its directory and spare frames */
 	return info.raw_bytes / 1024 > (uint64) lightning_cache_size / 8 * 7;
 }
@@ -387,6 +385,7 @@ lightning_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyD
 {
 	LightningScanDesc scan;
 
+	lightning_rel_ready(rel, false);
 	RelationIncrementReferenceCount(rel);
 	scan = palloc0(sizeof(LightningScanDescData));
 	scan->rs.rs_rd = rel;
@@ -576,7 +575,7 @@ lightning_scan_set_tidrange(TableScanDesc sscan, ItemPointer mintid, ItemPointer
 
 	ItemPointerCopy(mintid, &sscan->rs_mintid);
 	ItemPointerCopy(maxtid, &sscan->rs_maxtid);
-	hi = Min(hi, ltg_store_next_rowid(lightning_rel(sscan->rs_rd)->store));
+	hi = Min(hi, ltg_store_next_rowid(lightning_rel(sscan->rs_rd).store));
 	if (ItemPointerCompare(mintid, maxtid) > 0)
 		lo = hi = 0;
 	lightning_scan_window(scan, lo, hi);
@@ -621,7 +620,7 @@ lightning_parallelscan_initialize(Relation rel, ParallelTableScanDesc pscan)
 
 	p->base.phs_relid = RelationGetRelid(rel);
 	p->base.phs_syncscan = false;
-	p->end = ltg_store_next_rowid(lightning_rel(rel)->store);
+	p->end = ltg_store_next_rowid(lightning_rel(rel).store);
 	pg_atomic_init_u64(&p->next, 0);
 	return sizeof(LightningParallelScanData);
 }
@@ -673,7 +672,7 @@ bool
 lightning_scan_bitmap_next_block(TableScanDesc sscan, struct TBMIterateResult *tbmres)
 {
 	LightningScanDesc scan = (LightningScanDesc) sscan;
-	uint64		end = ltg_store_next_rowid(lightning_rel(sscan->rs_rd)->store);
+	uint64		end = ltg_store_next_rowid(lightning_rel(sscan->rs_rd).store);
 	uint64		lo = (uint64) tbmres->blockno * LIGHTNING_BLOCK_ROWS;
 
 	/* entries made after the scan began may lead beyond the end */
@@ -779,7 +778,7 @@ lightning_scan_sample_next_block(TableScanDesc sscan, struct SampleScanState *st
 	if (!scan->sampling)
 	{
 		scan->sampling = true;
-		scan->sample_end = ltg_store_next_rowid(lightning_rel(sscan->rs_rd)->store);
+		scan->sample_end = ltg_store_next_rowid(lightning_rel(sscan->rs_rd).store);
 		scan->sample_block = InvalidBlockNumber;
 		scan->ahead_from = scan->ahead_rowid = PG_UINT64_MAX;
 		lightning_scan_window(scan, 0, 0);

@@ -98,7 +98,7 @@ clean_indexes(Vacuum *vac)
 {
 	if (vac->dead->num_items == 0)
 		return;
-	if (vac->nindexes > 0 && lightning_rel(vac->rel)->logged)
+	if (vac->nindexes > 0 && lightning_rel(vac->rel).logged)
 		lightning_log_removed(vac->rel, vac->newest_removed, 0);
 	pgstat_progress_update_param(PROGRESS_VACUUM_PHASE, PROGRESS_VACUUM_PHASE_VACUUM_INDEX);
 	for (int i = 0; i < vac->nindexes; i++)
@@ -142,7 +142,7 @@ applied_seq(Vacuum *vac)
 	LtgSession *s = lightning_session();
 	LtgSeq		seq;
 
-	if (lightning_rel(vac->rel)->logged)
+	if (lightning_rel(vac->rel).logged)
 		seq = GetXLogInsertRecPtr();
 	else
 		seq = ltg_next_unlogged_seq(s);
@@ -303,7 +303,7 @@ static TransactionId
 settle(Vacuum *vac, TransactionId freeze_limit)
 {
 	LtgSession *s = lightning_session();
-	LtgStore   *store = lightning_rel(vac->rel)->store;
+	LtgStore   *store = lightning_rel(vac->rel).store;
 	LtgStoreInfo info;
 	LtgFlushResult flushed;
 	LtgCompactResult compacted;
@@ -377,7 +377,7 @@ report(Vacuum *vac, const PGRUsage *usage, TransactionId frozen, BlockNumber pag
 static void
 vacuum_table(Vacuum *vac, const LtgStoreInfo *info)
 {
-	LtgStore   *store = lightning_rel(vac->rel)->store;
+	LtgStore   *store = lightning_rel(vac->rel).store;
 
 	if (nothing_to_do(info))
 	{
@@ -391,7 +391,7 @@ vacuum_table(Vacuum *vac, const LtgStoreInfo *info)
 	/* with entries left in indexes, graves have to stay */
 	if (vac->nindexes == 0 || vac->clean_indexes)
 	{
-		if (lightning_rel(vac->rel)->logged && vac->graves_upto > vac->graves_cleared)
+		if (lightning_rel(vac->rel).logged && vac->graves_upto > vac->graves_cleared)
 			lightning_log_removed(vac->rel, InvalidTransactionId, vac->graves_upto);
 		ltg_store_clear_graves(lightning_session(), store, vac->graves_upto);
 	}
@@ -402,7 +402,7 @@ void
 lightning_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy bstrategy)
 {
 	Vacuum	   *vac = palloc0(sizeof(Vacuum));
-	LtgStore   *store = lightning_rel(rel)->store;
+	LtgStore   *store = lightning_rel(rel).store;
 	LtgStoreInfo info;
 	PGRUsage	usage;
 	TimestampTz started = GetCurrentTimestamp();
@@ -541,7 +541,7 @@ begin_analyze(LightningScanDesc scan)
 	LtgStoreInfo info;
 	double		sampled;
 
-	ltg_store_info(lightning_session(), lightning_rel(rel)->store, &info);
+	ltg_store_info(lightning_session(), lightning_rel(rel).store, &info);
 	an->end = info.next_rowid;
 	an->nblocks = (BlockNumber) ((an->end + LIGHTNING_BLOCK_ROWS - 1) / LIGHTNING_BLOCK_ROWS);
 	an->graves_cleared = info.graves_cleared;

@@ -153,14 +153,13 @@ static void
 versions_get(Relation rel, uint64 rowid, LtgXid enough_below, LightningVersions *kv)
 {
 	LtgSession *s = lightning_session();
-	LightningRel *lr = lightning_rel(rel);
 	Collect		c = {kv, enough_below};
 	uint8		key[LIGHTNING_KEY_LEN];
 	LtgStatus	st;
 
 	empty(kv, rowid);
 	lightning_rowid_key(key, rowid);
-	st = ltg_versions(s, lr->store, key, LIGHTNING_KEY_LEN, collect, &c);
+	st = ltg_versions(s, lightning_rel(rel).store, key, LIGHTNING_KEY_LEN, collect, &c);
 	lightning_blocks_done(s, rel);
 	if (kv->failed)
 		out_of_memory();
@@ -269,7 +268,7 @@ next_batch(LightningVersionScan *scan)
 	if (!scan->started)
 	{
 		if (scan->guard->scan == NULL)
-			st = ltg_scan_open(s, lightning_rel(scan->rel)->store, &scan->opt, &scan->guard->scan);
+			st = ltg_scan_open(s, lightning_rel(scan->rel).store, &scan->opt, &scan->guard->scan);
 		else
 			st = ltg_scan_restart(scan->guard->scan, &scan->opt);
 		lightning_report(s, st, scan->rel);

@@ -324,7 +324,7 @@ insert_raw_batch(Relation rel, LightningRawRow *rows, int n, uint32 bytes)
 
 	do
 	{
-		lr = *lightning_rel(rel);
+		lr = lightning_rel(rel);
 		for (int i = 0; i < n; i++)
 			w[i].store = lr.store;
 		if (lr.logged)

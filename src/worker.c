@@ -246,7 +246,7 @@ lightning_compact_relation(LtgSession *s, Relation rel, LtgCompactResult *result
 {
 	LtgStatus	st;
 
-	while ((st = ltg_compact_store(s, lightning_rel(rel)->store, result)) == LTG_BUSY)
+	while ((st = ltg_compact_store(s, lightning_rel(rel).store, result)) == LTG_BUSY)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10,
