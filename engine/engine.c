@@ -213,6 +213,9 @@ ltg_session_close(LtgSession *s)
 	ltg_hints_free(s);
 	ltg_file_cache_destroy(s);
 	ltg_epoch_unclaim(s->epochs, s->epoch_slot);
+#ifdef LTG_STOP_POINTS
+	memset(s, 0x7f, sizeof(*s));	/* a test build: let who still uses it fail */
+#endif
 	port->free(port, s);
 }
 

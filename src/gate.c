@@ -84,7 +84,7 @@ typedef struct ClosedMark
 
 static volatile sig_atomic_t got_sigterm = false;
 static volatile sig_atomic_t got_sighup = false;
-static LtgSession *volatile gate_session = NULL;
+static LtgSession *volatile gate_session = NULL;	/* for the handler */
 static bool clean_exit = false;
 static bool mark_removed = false;
 static emit_log_hook_type prev_emit_log_hook = NULL;
@@ -259,6 +259,13 @@ guard_exit(int code, Datum arg)
 		_exit(2);
 }
 
+/* After the session: it was opened later. */
+static void
+has_left(int code, Datum arg)
+{
+	lightning_stop_point("gate:left");
+}
+
 /* Has the postmaster been told to stop?  It says so before it signals. */
 static bool
 postmaster_is_stopping(void)
@@ -414,6 +421,7 @@ close_gate(LtgSession *s)
 		_exit(2);
 	}
 	pg_atomic_write_u32(&lightning_shared->gate_clean, 1);
+	gate_session = NULL;		/* it is closed before signals end */
 	clean_exit = true;
 	proc_exit(0);
 }
@@ -483,6 +491,7 @@ lightning_gate_main(Datum arg)
 	XLogRecPtr	redo;
 
 	before_shmem_exit(guard_exit, (Datum) 0);
+	on_shmem_exit(has_left, (Datum) 0);
 	pqsignal(SIGTERM, handle_sigterm);
 	pqsignal(SIGHUP, handle_sighup);
 	pqsignal(SIGINT, SIG_IGN);	/* a cancel request would end the worker */
