@@ -40,6 +40,7 @@ PG_FUNCTION_INFO_V1(lightning_gate_state);
 
 /* ---- opening a relation by oid ---- */
 
+/* (SQL functions, which run under a snapshot, use AccessShareLock only: see lightning_compact) */
 Relation
 lightning_open(Oid relid, LOCKMODE mode)
 {
@@ -198,10 +199,16 @@ lightning_flush(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * Merging needs no lock beyond the one that keeps the table there: the engine
+ * sorts out who merges what.  A function runs under a snapshot, so it must not
+ * wait for a lock that is held by who waits for snapshots (CREATE INDEX
+ * CONCURRENTLY): the weakest lock never does.
+ */
 Datum
 lightning_compact(PG_FUNCTION_ARGS)
 {
-	Relation	rel = lightning_open(PG_GETARG_OID(0), ShareUpdateExclusiveLock);
+	Relation	rel = lightning_open(PG_GETARG_OID(0), AccessShareLock);
 	LtgSession *s = lightning_session();
 	LtgCompactResult result;
 
@@ -211,7 +218,7 @@ lightning_compact(PG_FUNCTION_ARGS)
 	if (PG_GETARG_BOOL(2))
 		ltg_store_rewrite(s, lightning_rel(rel).store);
 	lightning_compact_relation(s, rel, &result);
-	relation_close(rel, ShareUpdateExclusiveLock);
+	relation_close(rel, AccessShareLock);
 	PG_RETURN_VOID();
 }
 
