@@ -139,8 +139,9 @@ infomask_of(uint16 header)
 	return infomask;
 }
 
+/* Whether it is a composite value or a table's row is for the caller to say. */
 HeapTuple
-lightning_row_heap_tuple(TupleDesc desc, const uint8 *payload, uint32 len)
+lightning_row_heap_tuple(const uint8 *payload, uint32 len)
 {
 	uint16		header;
 	int			natts;
@@ -158,9 +159,6 @@ lightning_row_heap_tuple(TupleDesc desc, const uint8 *payload, uint32 len)
 	tuple->t_len = (uint32) (hoff + data_len);
 	ItemPointerSetInvalid(&tuple->t_self);
 	tuple->t_tableOid = InvalidOid;
-	HeapTupleHeaderSetDatumLength(td, tuple->t_len);
-	HeapTupleHeaderSetTypeId(td, desc->tdtypeid);
-	HeapTupleHeaderSetTypMod(td, desc->tdtypmod);
 	ItemPointerSetInvalid(&td->t_ctid);
 	HeapTupleHeaderSetNatts(td, natts);
 	td->t_hoff = (uint8) hoff;

@@ -35,7 +35,7 @@ extern Size lightning_row_size(TupleDesc desc, const Datum *values, const bool *
 							   uint32 *hoff, bool *hasnull);
 extern void lightning_fill_row(TupleDesc desc, const Datum *values, const bool *isnull,
 							   uint8 *data, Size size, uint32 hoff, bool hasnull);
-extern HeapTuple lightning_row_heap_tuple(TupleDesc desc, const uint8 *payload, uint32 len);
+extern HeapTuple lightning_row_heap_tuple(const uint8 *payload, uint32 len);
 extern MinimalTuple lightning_row_minimal_tuple(const uint8 *payload, uint32 len);
 
 #endif

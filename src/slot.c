@@ -309,25 +309,29 @@ static HeapTuple
 slot_copy_heap_tuple(TupleTableSlot *slot)
 {
 	LightningSlot *ls = (LightningSlot *) slot;
+	TupleDesc	desc = slot->tts_tupleDescriptor;
 	HeapTuple	tuple;
 
 	Assert(!TTS_EMPTY(slot));
 	load_late(slot);
 	ls->copied = true;
 	if (ls->payload != NULL)
-		tuple = lightning_row_heap_tuple(slot->tts_tupleDescriptor, ls->payload, ls->payload_len);
+		tuple = lightning_row_heap_tuple(ls->payload, ls->payload_len);
 	else
-		tuple = heap_form_tuple(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
+		tuple = heap_form_tuple(desc, slot->tts_values, slot->tts_isnull);
 	tuple->t_self = slot->tts_tid;
 	tuple->t_tableOid = slot->tts_tableOid;
+	/* datum fields and transaction fields share their place */
 	if (TransactionIdIsValid(ls->xmin))
 	{
-		/* datum fields and transaction fields share their place */
+		lightning_unmark_datum(tuple);
 		HeapTupleHeaderSetXmin(tuple->t_data, ls->xmin);
 		HeapTupleHeaderSetCmin(tuple->t_data, ls->cid);
 		HeapTupleHeaderSetXmax(tuple->t_data, ls->xmax);
 		tuple->t_data->t_ctid = slot->tts_tid;
 	}
+	else if (ls->payload != NULL)
+		lightning_mark_datum(tuple, desc);	/* as heap_form_tuple */
 	return tuple;
 }
 

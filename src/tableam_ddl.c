@@ -274,6 +274,7 @@ reform(Copy *c, LtgVersion *v)
 			c->slot->tts_isnull[i] = true;
 	}
 	tuple = heap_form_tuple(desc, c->slot->tts_values, c->slot->tts_isnull);
+	lightning_unmark_datum(tuple);
 	toasted = tuple;
 	if (HeapTupleHasExternal(tuple) || tuple->t_len > TOAST_TUPLE_THRESHOLD)
 		toasted = heap_toast_insert_or_update(c->to, tuple, NULL,

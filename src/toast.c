@@ -71,6 +71,7 @@ lightning_toast_values(Relation rel, TupleTableSlot *slot, TupleTableSlot *oldsl
 		return;
 
 	newtup = heap_form_tuple(desc, slot->tts_values, slot->tts_isnull);
+	lightning_unmark_datum(newtup);
 	if (oldslot != NULL)
 		oldtup = ExecCopySlotHeapTuple(oldslot);
 	/*
