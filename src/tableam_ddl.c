@@ -110,6 +110,11 @@ lightning_relation_nontransactional_truncate(Relation rel)
 /*
  * Blocks of TIDs: BRIN and ANALYZE visit blocks below this number only.  How
  * many bytes are on disk is another matter (lightning_relation_estimate_size).
+ *
+ * Never 0: code that goes past the access method, to heap_insert(), asks for the
+ * last block, which is an error, since the main fork is empty.  Of a table
+ * without blocks it would make one (hio.c, RelationGetBufferForTuple), and write
+ * rows where nobody reads them.
  */
 uint64
 lightning_relation_size(Relation rel, ForkNumber forkNumber)
@@ -120,6 +125,7 @@ lightning_relation_size(Relation rel, ForkNumber forkNumber)
 		return 0;
 	lightning_forbid_prefetch();
 	rows = ltg_store_next_rowid(lightning_rel(rel).store);
+	rows = Max(rows, 1);
 	return (rows + LIGHTNING_BLOCK_ROWS - 1) / LIGHTNING_BLOCK_ROWS * BLCKSZ;
 }
 
