@@ -233,10 +233,6 @@ extern void ltg_row_free(LtgSession *s, LtgRow *row);
 typedef bool (*LtgVersionFn) (void *arg, const LtgVersion *v, LtgState *fate);
 extern LtgStatus ltg_versions(LtgSession *s, LtgStore *store, const uint8_t *key,
 							  uint32_t key_len, LtgVersionFn fn, void *arg) LTG_MUST_CHECK;
-/* Set/clear LTG_VF_* flags on the version (key, seq) while it is in memory;
- * LTG_NOT_FOUND when it is not. */
-extern LtgStatus ltg_set_flags(LtgSession *s, LtgStore *store, const uint8_t *key,
-							   uint32_t key_len, LtgSeq seq, uint8_t set, uint8_t clear) LTG_MUST_CHECK;
 
 /* ---- scanning ---- */
 

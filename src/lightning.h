@@ -406,6 +406,12 @@ extern void lightning_rowlock_before_prepare(void);
 extern void lightning_rowlock_at_prepare(void);
 extern void lightning_rowlock_at_subabort(SubTransactionId subid);
 
+/* ---- speculative.c: tokens of ON CONFLICT in shared memory ---- */
+extern Size lightning_speculative_shmem_size(void);
+extern void lightning_speculative_shmem_init(void);
+extern void lightning_speculative_at_xact_end(void);
+extern void lightning_speculative_at_subabort(SubTransactionId subid);
+
 /* ---- wal.c / rmgr.c ---- */
 extern void lightning_register_rmgr(void);
 

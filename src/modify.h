@@ -130,8 +130,11 @@ extern void lightning_rowlock_get_ready(void);
 /* Has this transaction not ended yet? */
 extern bool lightning_xact_goes_on(LtgXid xid);
 
-/* ON CONFLICT tokens */
+/* ---- speculative.c ---- */
+
+/* Before the row is written, and after it is complete or withdrawn. */
 extern void lightning_speculative_begin(uint64 store_id, uint64 rowid, uint32 token);
+extern void lightning_speculative_end(void);
 
 /* ---- wal.c ---- */
 

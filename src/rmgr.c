@@ -805,8 +805,6 @@ desc_rows(StringInfo buf, Reading *r)
 	{
 		case XLOG_LIGHTNING_INSERT:
 			appendStringInfo(buf, " bytes %d", (int) (r->end - r->p));
-			if (r->flags & LIGHTNING_XLF_SPECULATIVE)
-				appendStringInfoString(buf, " speculative");
 			break;
 		case XLOG_LIGHTNING_MULTI_INSERT:
 			n = read_varint(r);

@@ -1,7 +1,7 @@
 /*
  * rowlock.c
  *	  Row locks (SELECT FOR UPDATE and its kin, foreign key checks) in shared
- *	  memory, and the tokens of speculative insertions.
+ *	  memory.
  *
  * An entry says which rows of a block of 256 rowids a (sub)transaction has
  * locked in one mode, so locking many neighbouring rows takes little memory.
@@ -35,7 +35,6 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/backendid.h"
 #include "storage/lwlock.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
@@ -61,14 +60,6 @@ typedef struct RowLockEntry
 								 * the store of locks */
 } RowLockEntry;
 
-typedef struct SpeculativeSlot
-{
-	slock_t		mutex;
-	uint32		token;			/* 0 = none */
-	uint64		store_id;
-	uint64		rowid;
-} SpeculativeSlot;
-
 typedef struct RowLockShared
 {
 	int			tranche;
@@ -93,7 +84,6 @@ typedef struct HeldEntry
 static RowLockShared *shared = NULL;
 static pg_atomic_uint32 *buckets;
 static RowLockEntry *entries;	/* [0] is unused */
-static SpeculativeSlot *speculative;
 
 static HeldEntry *held = NULL;
 static uint32 n_held = 0;
@@ -127,7 +117,6 @@ lightning_rowlock_shmem_size(void)
 
 	size = add_size(size, MAXALIGN(mul_size(bucket_count(), sizeof(pg_atomic_uint32))));
 	size = add_size(size, MAXALIGN(mul_size((Size) entry_count() + 1, sizeof(RowLockEntry))));
-	size = add_size(size, MAXALIGN(mul_size(MaxBackends, sizeof(SpeculativeSlot))));
 	return add_size(size, lightning_lockstore_shmem_size());
 }
 
@@ -158,8 +147,6 @@ lightning_rowlock_shmem_init(void)
 	p += MAXALIGN(shared->n_buckets * sizeof(pg_atomic_uint32));
 	entries = (RowLockEntry *) p;
 	p += MAXALIGN(((Size) shared->n_entries + 1) * sizeof(RowLockEntry));
-	speculative = (SpeculativeSlot *) p;
-	p += MAXALIGN(MaxBackends * sizeof(SpeculativeSlot));
 	lightning_lockstore_shmem_init(p, found);
 	if (!found)
 	{
@@ -171,11 +158,6 @@ lightning_rowlock_shmem_init(void)
 			entries[i].next = i < shared->n_entries ? i + 1 : NO_ENTRY;
 		}
 		shared->free_head = 1;
-		for (int i = 0; i < MaxBackends; i++)
-		{
-			SpinLockInit(&speculative[i].mutex);
-			speculative[i].token = 0;
-		}
 	}
 	LWLockRegisterTranche(shared->tranche, "LightningRowLock");
 }
@@ -894,40 +876,4 @@ lightning_rowlock_at_subabort(SubTransactionId subid)
 	while (first > 0 && held[first - 1].subid >= subid)
 		first--;
 	release_from(first);
-}
-
-/*
- * Speculative insertions: one at a time per backend.
- */
-void
-lightning_speculative_begin(uint64 store_id, uint64 rowid, uint32 token)
-{
-	SpeculativeSlot *slot = &speculative[MyBackendId - 1];
-
-	Assert(MyBackendId >= 1 && MyBackendId <= MaxBackends);
-	SpinLockAcquire(&slot->mutex);
-	slot->store_id = store_id;
-	slot->rowid = rowid;
-	slot->token = token;
-	SpinLockRelease(&slot->mutex);
-}
-
-uint32
-lightning_speculative_token(uint64 store_id, uint64 rowid)
-{
-	for (int i = 0; i < MaxBackends; i++)
-	{
-		SpeculativeSlot *slot = &speculative[i];
-		uint32		token = 0;
-
-		if (slot->token == 0)
-			continue;
-		SpinLockAcquire(&slot->mutex);
-		if (slot->store_id == store_id && slot->rowid == rowid)
-			token = slot->token;
-		SpinLockRelease(&slot->mutex);
-		if (token != 0)
-			return token;
-	}
-	return 0;
 }

@@ -148,6 +148,8 @@ look_fn(void *arg, const LtgVersion *v, LtgState *fate)
 		look->exists = true;
 		look->newest_tag = v->tag;
 	}
+	if (ltg_version_says(v->kind, false) == LTG_SAYS_NEVER)
+		return false;
 	if (!resolve(look, v, fate, &info, &aborted))
 		return false;
 	if (aborted)
@@ -199,7 +201,8 @@ lightning_look(LtgSession *s, Relation rel, LtgStore *store, LightningRowLook *l
  * Tags.  Each half of the ring 0..62, 63..126 is entered only when no version
  * tagged with it in the round before may still be asked for.  It may not when,
  * going back from the newest version, one that every snapshot sees (or sees a
- * newer one) comes before any version of that half.
+ * newer one) comes before any version of that half.  Aborted versions don't
+ * count: ARCHITECTURE.md, section 2, says why nobody asks for them.
  */
 static bool
 half_fn(void *arg, const LtgVersion *v, LtgState *fate)
@@ -208,6 +211,8 @@ half_fn(void *arg, const LtgVersion *v, LtgState *fate)
 	LightningVersionInfo info;
 	bool		aborted;
 
+	if (ltg_version_says(v->kind, false) == LTG_SAYS_NEVER)
+		return false;
 	if (!resolve(look, v, fate, &info, &aborted))
 		return false;
 	if (aborted)

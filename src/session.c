@@ -138,6 +138,7 @@ xact_callback(XactEvent event, void *arg)
 			lightning_forget_xid_reference();
 			lightning_publish_wal_usage();
 			lightning_return_rowids();
+			lightning_speculative_at_xact_end();
 			if (event == XACT_EVENT_PREPARE)
 				lightning_rowlock_at_prepare();
 			else
@@ -157,6 +158,7 @@ subxact_callback(SubXactEvent event, SubTransactionId my_subid, SubTransactionId
 
 	reset_after_abort();
 	lightning_store_subxact_callback(event);
+	lightning_speculative_at_subabort(my_subid);
 	lightning_rowlock_at_subabort(my_subid);
 }
 

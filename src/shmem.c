@@ -78,6 +78,7 @@ lightning_shmem_request(void)
 	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(LightningShared)), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(add_size(ltg_shared_size(&config), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(add_size(lightning_rowlock_shmem_size(), PG_CACHE_LINE_SIZE));
+	RequestAddinShmemSpace(add_size(lightning_speculative_shmem_size(), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(add_size(lightning_live_shmem_size(), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(add_size(lightning_stop_shmem_size(), PG_CACHE_LINE_SIZE));
 }
@@ -323,6 +324,7 @@ lightning_shmem_startup(void)
 		elog(FATAL, "lightning does not support EXEC_BACKEND");
 	init_shared();
 	lightning_rowlock_shmem_init();
+	lightning_speculative_shmem_init();
 	lightning_live_shmem_init();
 	lightning_stop_shmem_init();
 	fill_config(&config);

@@ -6,6 +6,11 @@
  * about single (xid, cid) pairs inside the engine's epoch, and must not throw
  * there.  Everything else reads all versions of a key and picks outside the
  * engine (lightning_pick_version).
+ *
+ * Whoever goes through the versions of a key does so by lightning_walk_next, or,
+ * where another question than the writers' fate decides, asks ltg_version_says:
+ * aborted versions are left out, and a row that was withdrawn never was.  So what
+ * is left to interpret are puts and deletes.
  */
 #include "postgres.h"
 
@@ -224,69 +229,80 @@ lightning_version_visible(const LtgVersion *v, Snapshot snap, LtgState *fate)
 	return false;				/* keep compiler quiet */
 }
 
-/* The next version from i on that is not aborted; n if none. */
-static int
-next_valid(const LtgVersion *v, int n, int i, LtgState *fate, bool *mine)
+void
+lightning_walk_start(LightningWalk *w, const LtgVersion *v, int n)
 {
-	for (; i < n; i++)
+	w->v = v;
+	w->n = n;
+	w->at = -1;
+}
+
+bool
+lightning_walk_next(LightningWalk *w)
+{
+	while (++w->at < w->n)
 	{
-		*fate = lightning_version_fate(&v[i], mine);
-		if (*fate != LTG_ABORTED)
+		const LtgVersion *v = &w->v[w->at];
+
+		if (ltg_version_says(v->kind, false) == LTG_SAYS_NEVER)
 			break;
+		w->fate = lightning_version_fate(v, &w->mine);
+		if (ltg_version_says(v->kind, w->fate == LTG_ABORTED) == LTG_SAYS_CHANGE)
+			return true;
 	}
-	return i;
+	w->at = w->n;
+	return false;
 }
 
 /*
  * The newest version decides if it is committed or mine.  If it belongs to
  * an open transaction of others, the one under it is what is there now, about
  * to be replaced (xmax); if there is none, it is a row about to be (xmin).
+ *
+ * Whoever gets a transaction here waits for it, or for the token, and asks again
+ * with nothing to interrupt him but that wait (nbtree).  So each answer has to be
+ * such that there is something to wait for.
  */
 static int
 pick_dirty(Relation rel, const LightningVersions *kv, Snapshot snap)
 {
-	const LtgVersion *v = kv->v;
-	int			n = kv->n;
+	LightningWalk w;
 	LtgXid		open_xid = 0;
 	int			open_at = -1;
-	LtgState	fate;
-	bool		mine;
 
 	snap->xmin = snap->xmax = InvalidTransactionId;
 	snap->speculativeToken = 0;
-	for (int i = next_valid(v, n, 0, &fate, &mine); i < n;
-		 i = next_valid(v, n, i + 1, &fate, &mine))
+	lightning_walk_start(&w, kv->v, kv->n);
+	while (lightning_walk_next(&w))
 	{
-		if (fate != LTG_UNRESOLVED || mine)
+		if (w.fate != LTG_UNRESOLVED || w.mine)
 		{
-			if (v[i].kind != LTG_PUT)
-				break;			/* gone, or never was: what is open is new */
+			if (kv->v[w.at].kind != LTG_PUT)
+				break;			/* gone: what is open is new */
 			snap->xmax = (TransactionId) open_xid;
-			return i;
+			return w.at;
 		}
-		open_xid = v[i].xid;
-		open_at = i;
+		open_xid = kv->v[w.at].xid;
+		open_at = w.at;
 	}
-	if (open_at < 0 || v[open_at].kind != LTG_PUT)
+	if (open_at < 0 || kv->v[open_at].kind != LTG_PUT)
+		return -1;
+	if (!lightning_speculative_look(rel, kv->rowid, &snap->speculativeToken))
 		return -1;
 	snap->xmin = (TransactionId) open_xid;
-	if (v[open_at].flags & LTG_VF_SPECULATIVE)
-		snap->speculativeToken =
-			lightning_speculative_token(lightning_rel(rel).store_id, kv->rowid);
 	return open_at;
 }
 
 static int
 pick_self(const LtgVersion *v, int n)
 {
-	LtgState	fate;
-	bool		mine;
+	LightningWalk w;
 
-	for (int i = next_valid(v, n, 0, &fate, &mine); i < n;
-		 i = next_valid(v, n, i + 1, &fate, &mine))
+	lightning_walk_start(&w, v, n);
+	while (lightning_walk_next(&w))
 	{
-		if (fate != LTG_UNRESOLVED || mine)
-			return v[i].kind == LTG_PUT ? i : -1;
+		if (w.fate != LTG_UNRESOLVED || w.mine)
+			return v[w.at].kind == LTG_PUT ? w.at : -1;
 	}
 	return -1;
 }
@@ -295,23 +311,23 @@ pick_self(const LtgVersion *v, int n)
 static int
 pick_non_vacuumable(const LtgVersion *v, int n, Snapshot snap)
 {
-	LtgState	fate;
-	bool		mine;
+	LightningWalk w;
 
-	for (int i = next_valid(v, n, 0, &fate, &mine); i < n;
-		 i = next_valid(v, n, i + 1, &fate, &mine))
+	lightning_walk_start(&w, v, n);
+	while (lightning_walk_next(&w))
 	{
-		if (v[i].kind == LTG_PUT)
-			return i;
-		if (v[i].kind == LTG_GONE || fate == LTG_SETTLED)
+		if (v[w.at].kind == LTG_PUT)
+			return w.at;
+		if (w.fate == LTG_SETTLED)
 			return -1;
-		if (fate == LTG_COMMITTED &&
-			GlobalVisTestIsRemovableXid(snap->vistest, (TransactionId) v[i].xid))
+		if (w.fate == LTG_COMMITTED &&
+			GlobalVisTestIsRemovableXid(snap->vistest, (TransactionId) v[w.at].xid))
 			return -1;
 	}
 	return -1;
 }
 
+/* Asks the snapshot, which knows more than the fate of a writer. */
 static int
 pick_mvcc(const LtgVersion *v, int n, Snapshot snap)
 {
@@ -319,6 +335,8 @@ pick_mvcc(const LtgVersion *v, int n, Snapshot snap)
 
 	for (int i = 0; i < n; i++)
 	{
+		if (ltg_version_says(v[i].kind, false) == LTG_SAYS_NEVER)
+			return -1;
 		if (mvcc_sees(&v[i], snap, &fate))
 			return v[i].kind == LTG_PUT ? i : -1;
 	}
@@ -329,19 +347,20 @@ pick_mvcc(const LtgVersion *v, int n, Snapshot snap)
 static int
 pick_any(const LtgVersion *v, int n)
 {
-	int			aborted = -1;
-	bool		mine;
+	LightningWalk w;
 
-	for (int i = 0; i < n; i++)
+	lightning_walk_start(&w, v, n);
+	while (lightning_walk_next(&w))
 	{
-		if (v[i].kind != LTG_PUT)
-			continue;
-		if (lightning_version_fate(&v[i], &mine) != LTG_ABORTED)
-			return i;
-		if (aborted < 0)
-			aborted = i;
+		if (v[w.at].kind == LTG_PUT)
+			return w.at;
 	}
-	return aborted;
+	for (int i = 0; i < n && ltg_version_says(v[i].kind, false) != LTG_SAYS_NEVER; i++)
+	{
+		if (v[i].kind == LTG_PUT)
+			return i;
+	}
+	return -1;
 }
 
 int
@@ -381,18 +400,17 @@ lightning_pick_version(Relation rel, const LightningVersions *kv, Snapshot snap)
 bool
 lightning_versions_dead(Relation rel, const LtgVersion *v, int n)
 {
-	LtgState	fate;
-	bool		mine;
-	int			i = next_valid(v, n, 0, &fate, &mine);
+	LightningWalk w;
 
-	if (i == n || v[i].kind == LTG_GONE)
+	lightning_walk_start(&w, v, n);
+	if (!lightning_walk_next(&w))
 		return true;
-	if (v[i].kind == LTG_PUT)
+	if (v[w.at].kind == LTG_PUT)
 		return false;
-	if (fate == LTG_SETTLED)
+	if (w.fate == LTG_SETTLED)
 		return true;
-	return fate == LTG_COMMITTED &&
-		GlobalVisCheckRemovableXid(rel, (TransactionId) v[i].xid);
+	return w.fate == LTG_COMMITTED &&
+		GlobalVisCheckRemovableXid(rel, (TransactionId) v[w.at].xid);
 }
 
 void
@@ -405,6 +423,8 @@ lightning_check_conflict_out(Relation rel, Snapshot snap, const LightningVersion
 		LtgState	fate;
 		bool		mine;
 
+		if (ltg_version_says(v->kind, false) == LTG_SAYS_NEVER)
+			return;
 		if (v->state == LTG_SETTLED || mvcc_sees(v, snap, &fate))
 			return;
 		fate = lightning_version_fate(v, &mine);
@@ -442,72 +462,61 @@ lightning_note_read(Relation rel, Snapshot snap, uint64 rowid, const LtgVersion 
 	lightning_check_conflict_out(rel, snap, &kv);
 }
 
+/* A row whose newest version is a tombstone. */
+static LightningRowStatus
+deleted_status(LtgState fate, LtgXid xid, LtgXid oldest)
+{
+	if (fate == LTG_UNRESOLVED)
+		return LIGHTNING_ROW_DELETE_IN_PROGRESS;
+	if (fate == LTG_SETTLED || xid < oldest)
+		return LIGHTNING_ROW_DEAD;
+	return LIGHTNING_ROW_RECENTLY_DEAD;
+}
+
 void
 lightning_classify_row(const LightningVersions *kv, LtgXid oldest, LightningRowState *st)
 {
 	const LtgVersion *v = kv->v;
+	LightningWalk w;
 	LtgState	top_fate;
-	LtgState	fate;
-	bool		mine;
 
 	memset(st, 0, sizeof(*st));
 	st->newest = st->base = st->top = -1;
 	st->status = LIGHTNING_ROW_NEVER;
 
-	st->top = next_valid(v, kv->n, 0, &top_fate, &st->mine);
-	if (st->top == kv->n)
-	{
-		st->top = -1;
+	lightning_walk_start(&w, v, kv->n);
+	if (!lightning_walk_next(&w))
 		return;
-	}
-	fate = top_fate;
-	for (int i = st->top; i < kv->n; i = next_valid(v, kv->n, i + 1, &fate, &mine))
+	st->top = w.at;
+	st->mine = w.mine;
+	top_fate = w.fate;
+	do
 	{
-		if (v[i].kind != LTG_PUT)
+		if (v[w.at].kind != LTG_PUT)
 		{
-			if (i > st->top)
+			if (w.at > st->top)
 				break;			/* under an older tombstone: another life */
 			continue;
 		}
 		if (st->newest >= 0)
 		{
-			st->base = i;
+			st->base = w.at;
 			break;
 		}
-		st->newest = i;
-		st->base_needed = fate != LTG_SETTLED &&
-			!(fate == LTG_COMMITTED && v[i].xid < oldest);
-	}
+		st->newest = w.at;
+		st->base_needed = w.fate != LTG_SETTLED &&
+			!(w.fate == LTG_COMMITTED && v[w.at].xid < oldest);
+	} while (lightning_walk_next(&w));
 	st->base_needed = st->base_needed && st->base >= 0;
 
-	if (v[st->top].kind == LTG_GONE || (v[st->top].kind != LTG_PUT && st->newest < 0))
-	{
-		/* a tombstone that hides nothing; open ones count as dead later */
-		if (v[st->top].kind == LTG_GONE || top_fate != LTG_UNRESOLVED)
-			st->status = LIGHTNING_ROW_DEAD;
-		else
-		{
-			st->status = LIGHTNING_ROW_DELETE_IN_PROGRESS;
-			st->xid = (TransactionId) v[st->top].xid;
-		}
-		if (top_fate == LTG_COMMITTED && v[st->top].kind != LTG_GONE && v[st->top].xid >= oldest)
-			st->status = LIGHTNING_ROW_RECENTLY_DEAD;
-		return;
-	}
 	if (top_fate == LTG_UNRESOLVED)
-	{
 		st->xid = (TransactionId) v[st->top].xid;
-		if (v[st->top].kind == LTG_DELETE)
-			st->status = LIGHTNING_ROW_DELETE_IN_PROGRESS;
-		else if (st->base >= 0)
-			st->status = LIGHTNING_ROW_UPDATE_IN_PROGRESS;
-		else
-			st->status = LIGHTNING_ROW_INSERT_IN_PROGRESS;
-	}
-	else if (v[st->top].kind == LTG_PUT)
+	if (v[st->top].kind != LTG_PUT)
+		st->status = deleted_status(top_fate, v[st->top].xid, oldest);
+	else if (top_fate != LTG_UNRESOLVED)
 		st->status = LIGHTNING_ROW_LIVE;
-	else if (top_fate == LTG_SETTLED || v[st->top].xid < oldest)
-		st->status = LIGHTNING_ROW_DEAD;
+	else if (st->base >= 0)
+		st->status = LIGHTNING_ROW_UPDATE_IN_PROGRESS;
 	else
-		st->status = LIGHTNING_ROW_RECENTLY_DEAD;
+		st->status = LIGHTNING_ROW_INSERT_IN_PROGRESS;
 }

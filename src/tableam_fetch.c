@@ -183,6 +183,8 @@ fetch_by_entry(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snaps
 		return false;
 	}
 
+	/* not while nbtree checks uniqueness: it has an index page locked */
+	CHECK_FOR_INTERRUPTS();
 	lightning_versions_get_for(rel, rowid, snapshot, &fetch->kv);
 	if (fetch->serializable)
 		lightning_check_conflict_out(rel, snapshot, &fetch->kv);
@@ -219,19 +221,20 @@ lightning_index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, S
 static int
 version_with_tag(const LightningVersions *kv, uint8 tag)
 {
-	int			aborted = -1;
-	bool		mine;
+	LightningWalk w;
 
+	lightning_walk_start(&w, kv->v, kv->n);
+	while (lightning_walk_next(&w))
+	{
+		if (kv->v[w.at].kind == LTG_PUT && kv->v[w.at].tag == tag)
+			return w.at;
+	}
 	for (int i = 0; i < kv->n; i++)
 	{
-		if (kv->v[i].kind != LTG_PUT || kv->v[i].tag != tag)
-			continue;
-		if (lightning_version_fate(&kv->v[i], &mine) != LTG_ABORTED)
+		if (kv->v[i].kind == LTG_PUT && kv->v[i].tag == tag)
 			return i;
-		if (aborted < 0)
-			aborted = i;
 	}
-	return aborted;
+	return -1;
 }
 
 bool
@@ -325,6 +328,8 @@ lightning_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 		lightning_versions_get(scan->rs_rd, rowid, false, kv);
 		for (i = 0; i < kv->n; i++)
 		{
+			if (ltg_version_says(kv->v[i].kind, false) == LTG_SAYS_NEVER)
+				return;
 			if (lightning_version_visible(&kv->v[i], snapshot, &fate) && fate != LTG_ABORTED)
 				break;
 		}
@@ -368,24 +373,21 @@ lightning_tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot 
 static void
 advance_horizon(const LightningVersions *kv, TransactionId *horizon)
 {
-	for (int i = 0; i < kv->n; i++)
-	{
-		const LtgVersion *v = &kv->v[i];
-		TransactionId xid = (TransactionId) v->xid;
-		bool		mine;
+	LightningWalk w;
+	TransactionId xid;
 
-		if (v->kind == LTG_GONE || lightning_version_fate(v, &mine) == LTG_ABORTED)
-			continue;
-		if (v->state == LTG_SETTLED)
-		{
-			xid = (TransactionId) lightning_settled_below();
-			TransactionIdRetreat(xid);
-		}
-		if (TransactionIdIsNormal(xid) &&
-			(!TransactionIdIsValid(*horizon) || TransactionIdFollows(xid, *horizon)))
-			*horizon = xid;
-		return;					/* newest first */
+	lightning_walk_start(&w, kv->v, kv->n);
+	if (!lightning_walk_next(&w))
+		return;
+	xid = (TransactionId) kv->v[w.at].xid;
+	if (kv->v[w.at].state == LTG_SETTLED)
+	{
+		xid = (TransactionId) lightning_settled_below();
+		TransactionIdRetreat(xid);
 	}
+	if (TransactionIdIsNormal(xid) &&
+		(!TransactionIdIsValid(*horizon) || TransactionIdFollows(xid, *horizon)))
+		*horizon = xid;
 }
 
 /*

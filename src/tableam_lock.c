@@ -44,6 +44,7 @@ latch_and_look(RowLocking *k)
 {
 	uint8		key[LIGHTNING_KEY_LEN];
 
+	CHECK_FOR_INTERRUPTS();
 	lightning_rowlock_get_ready();
 	k->lr = lightning_rel(k->rel);
 	lightning_rowid_key(key, k->look.rowid);
@@ -92,7 +93,6 @@ lock_moved_chain(RowLocking *k, uint64 rowid)
 	m.look.newest_is_base = true;
 	for (;;)
 	{
-		CHECK_FOR_INTERRUPTS();
 		latch_and_look(&m);
 		if (!m.look.have_newest || !m.look.have_base)
 		{

@@ -36,9 +36,6 @@
 /* The row being written; kept from call to call. */
 static LightningRowBuf row_buf;
 
-/* What the last speculative insertion of this backend wrote. */
-static LtgSeq speculative_seq;
-
 static LightningRowBuf *
 get_row_buf(void)
 {
@@ -137,11 +134,7 @@ insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
 	if (options & TABLE_INSERT_FROZEN)
 		xlf |= LIGHTNING_XLF_FROZEN;
 	if (speculative)
-	{
-		w.v.flags = LTG_VF_SPECULATIVE;
-		xlf |= LIGHTNING_XLF_SPECULATIVE;
 		lightning_speculative_begin(lightning_rel(rel).store_id, rowid, token);
-	}
 
 	do
 	{
@@ -156,8 +149,6 @@ insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
 		}
 	} while (!lightning_write(s, rel, &lr, &w, 1, lr.logged ? &rec : NULL, &seq));
 
-	if (speculative)
-		speculative_seq = seq;
 	CheckForSerializableConflictIn(rel, NULL, InvalidBlockNumber);
 	note_in_slot(slot, rel, rowid, 0, xid, cid, InvalidTransactionId);
 	pgstat_count_heap_insert(rel, 1);
@@ -175,6 +166,7 @@ lightning_tuple_insert_speculative(Relation rel, TupleTableSlot *slot, CommandId
 								   int options, struct BulkInsertStateData *bistate,
 								   uint32 token)
 {
+	CHECK_FOR_INTERRUPTS();
 	insert_row(rel, slot, cid, options, true, token);
 }
 
@@ -232,26 +224,9 @@ void
 lightning_tuple_complete_speculative(Relation rel, TupleTableSlot *slot, uint32 token,
 									 bool succeeded)
 {
-	LtgSession *s = lightning_session();
-	uint64		rowid = lightning_tid_rowid(&slot->tts_tid);
-	uint8		key[LIGHTNING_KEY_LEN];
-	LtgStatus	st;
-
 	if (!succeeded)
-	{
-		kill_row(rel, rowid);
-		return;
-	}
-
-	/*
-	 * In a file already?  Then the flag stays, but without a token to wait
-	 * for it means nothing.
-	 */
-	lightning_rowid_key(key, rowid);
-	st = ltg_set_flags(s, lightning_rel(rel).store, key, LIGHTNING_KEY_LEN,
-					   speculative_seq, 0, LTG_VF_SPECULATIVE);
-	lightning_report(s, st, rel);
-	lightning_speculative_begin(0, 0, 0);
+		kill_row(rel, lightning_tid_rowid(&slot->tts_tid));
+	lightning_speculative_end();
 }
 
 /*
@@ -476,6 +451,7 @@ change_look(RowChange *c)
 {
 	uint8		key[LIGHTNING_KEY_LEN];
 
+	CHECK_FOR_INTERRUPTS();
 	lightning_rowlock_get_ready();
 	c->lr = lightning_rel(c->rel);
 	lightning_rowid_key(key, c->rowid);

@@ -173,7 +173,7 @@ note_removed(Vacuum *vac, const LightningVersions *kv, const LightningRowState *
 {
 	TransactionId xid = InvalidTransactionId;
 
-	if (st->status == LIGHTNING_ROW_DEAD && kv->v[st->top].kind == LTG_DELETE)
+	if (st->status == LIGHTNING_ROW_DEAD)
 	{
 		/* of a settled one only that is known which is true of all settled ones */
 		if (kv->v[st->top].state == LTG_SETTLED)

@@ -50,12 +50,34 @@ extern void lightning_versions_close(LightningVersionScan *scan);
 
 /* snapshot.c */
 extern LtgState lightning_version_fate(const LtgVersion *v, bool *mine);
+
+/*
+ * A walk over the versions of a key that count, newest first: puts and deletes
+ * that are not aborted, of a row that was not withdrawn.
+ */
+typedef struct LightningWalk
+{
+	int			at;				/* the present one; n at the end */
+	LtgState	fate;
+	bool		mine;
+	const LtgVersion *v;
+	int			n;
+} LightningWalk;
+
+extern void lightning_walk_start(LightningWalk *w, const LtgVersion *v, int n);
+extern bool lightning_walk_next(LightningWalk *w);
+
 /*
  * What the snapshot sees of a row, given its versions (ABORTED ones may be
  * among them): index of the visible PUT, or -1.  Dirty: fills snap->xmin, xmax
  * and speculativeToken as HeapTupleSatisfiesDirty does.
  */
 extern int	lightning_pick_version(Relation rel, const LightningVersions *kv, Snapshot snap);
+/*
+ * What inserts this row, by an open transaction of others: false if it was
+ * withdrawn by now, else its token, or 0 if there is none.  Waits for nobody.
+ */
+extern bool lightning_speculative_look(Relation rel, uint64 rowid, uint32 *token);
 extern bool lightning_versions_dead(Relation rel, const LtgVersion *v, int n);
 
 /*
@@ -64,7 +86,7 @@ extern bool lightning_versions_dead(Relation rel, const LtgVersion *v, int n);
  */
 typedef enum LightningRowStatus
 {
-	LIGHTNING_ROW_NEVER,		/* nothing but aborted versions */
+	LIGHTNING_ROW_NEVER,		/* withdrawn, or nothing but aborted versions */
 	LIGHTNING_ROW_DEAD,			/* deleted, and nobody needs it */
 	LIGHTNING_ROW_LIVE,
 	LIGHTNING_ROW_RECENTLY_DEAD,

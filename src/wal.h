@@ -70,7 +70,6 @@
 /* the flags byte */
 #define LIGHTNING_XLF_SPACE			0x01	/* tablespace given */
 #define LIGHTNING_XLF_DELTA			0x02	/* image is a delta */
-#define LIGHTNING_XLF_SPECULATIVE	0x04	/* INSERT */
 #define LIGHTNING_XLF_OTHER_PART	0x08	/* DELETE: moved to another partition */
 #define LIGHTNING_XLF_KEY_CHANGED	0x10	/* UPDATE, MOVE */
 #define LIGHTNING_XLF_FROZEN		0x20	/* INSERT, MULTI_INSERT: settled */
@@ -110,13 +109,6 @@ typedef struct LightningRawRow
 } LightningRawRow;
 
 extern void lightning_insert_raw(Relation rel, LightningRawRow *rows, int n);
-
-/*
- * ON CONFLICT: the token of a speculative insertion in progress, 0 if this row
- * is not one (any more).  For SnapshotDirty, when the version has
- * LTG_VF_SPECULATIVE.
- */
-extern uint32 lightning_speculative_token(uint64 store_id, uint64 rowid);
 
 /* Bytes and records written by this backend, for statistics. */
 typedef struct LightningWalUsage

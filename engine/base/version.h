@@ -29,6 +29,28 @@ typedef enum LtgKind
 								 * visible to everybody as "no row" */
 } LtgKind;
 
+/*
+ * What a version says to whoever goes through a key's versions, newest first.
+ * Kinds are interpreted here and nowhere else: every reader asks this of a version
+ * before anything else, and is left with puts and deletes that may count.
+ */
+typedef enum LtgSays
+{
+	LTG_SAYS_NOTHING,			/* aborted: as if it were not there */
+	LTG_SAYS_CHANGE,			/* a put or delete: counts for those who see its
+								 * writer */
+	LTG_SAYS_NEVER				/* there is no row and never was, for nobody, and
+								 * whatever becomes of the writer: go no further */
+} LtgSays;
+
+static inline LtgSays
+ltg_version_says(LtgKind kind, bool aborted)
+{
+	if (LTG_UNLIKELY(kind == LTG_GONE))
+		return LTG_SAYS_NEVER;
+	return LTG_UNLIKELY(aborted) ? LTG_SAYS_NOTHING : LTG_SAYS_CHANGE;
+}
+
 #define LTG_AUX_NONE 0				/* plain delete */
 #define LTG_AUX_OTHER_PARTITION UINT64_MAX	/* moved to another partition */
 
@@ -58,7 +80,6 @@ typedef struct LtgVersion
 	uint64_t	aux;			/* tombstones: forwarding address */
 } LtgVersion;
 
-#define LTG_VF_SPECULATIVE 0x01	/* ON CONFLICT insert not yet confirmed */
 #define LTG_VF_FLAG_MASK 0x0F	/* host-defined flags that survive in files, until
 								 * the version is settled */
 

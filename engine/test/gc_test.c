@@ -67,7 +67,7 @@ static bool
 sees(const LtgVersion *v, uint32_t snap)
 {
 	if (v->state == LTG_SETTLED || v->kind == LTG_GONE)
-		return true;
+		return true;			/* whatever became of who withdrew the row */
 	if (v->state == LTG_ABORTED || v->xid == 6)
 		return false;
 	if (v->xid < HORIZON)
@@ -594,24 +594,30 @@ many_known_snapshots(void **state)
 	port.sees = fake_sees;
 }
 
+/* A row that was withdrawn never was, whatever became of who withdrew it. */
 static void
-speculative(void **state)
+withdrawn(void **state)
 {
+	static const LtgState fates_of_gone[] = {LTG_UNRESOLVED, LTG_COMMITTED, LTG_SETTLED, LTG_ABORTED};
 	LtgFates	fates;
 	LtgGcRules	rules = {.horizon = HORIZON, .fates = &fates};
 	LtgGcOutcome out;
-	LtgVersion	v[2] = {{.kind = LTG_PUT, .xid = 5, .seq = 9, .flags = LTG_VF_SPECULATIVE}};
 
 	(void) state;
 	ltg_fates_init(&fates, &session);
-	assert_int_equal(ltg_gc_key(&rules, v, 1, &out), LTG_OK);
-	assert_int_equal(out.kept, 1);
-	assert_int_equal(v[0].flags, LTG_VF_SPECULATIVE);
-	/* its writer committed: it was confirmed */
-	v[0].xid = 4;
-	assert_int_equal(ltg_gc_key(&rules, v, 1, &out), LTG_OK);
-	assert_int_equal(v[0].flags, 0);
-	assert_int_equal(v[0].state, LTG_COMMITTED);
+	for (uint32_t i = 0; i < 4; i++)
+	{
+		LtgVersion	v[3] = {{.kind = LTG_GONE, .state = fates_of_gone[i], .xid = 5, .seq = 9},
+		{.kind = LTG_PUT, .xid = 5, .seq = 8}};
+
+		assert_int_equal(ltg_gc_key(&rules, v, 2, &out), LTG_OK);
+		assert_int_equal(out.kept, 1);
+		assert_int_equal(v[0].kind, LTG_GONE);
+		assert_int_equal(v[0].state, LTG_SETTLED);
+		assert_true(out.asks_bottom);
+		ltg_gc_bottom(v, &out);
+		assert_int_equal(out.kept, 0);
+	}
 	ltg_fates_free(&fates);
 }
 
@@ -688,7 +694,7 @@ main(void)
 		cmocka_unit_test(labels),
 		cmocka_unit_test(many_classes),
 		cmocka_unit_test(many_known_snapshots),
-		cmocka_unit_test(speculative),
+		cmocka_unit_test(withdrawn),
 		cmocka_unit_test(locks),
 		cmocka_unit_test(fate_table),
 	};

@@ -212,22 +212,12 @@ count_to_two(void *arg, const LtgVersion *v, LtgState *fate)
 	return ++*(int *) arg < 2;
 }
 
-static bool
-first_flags(void *arg, const LtgVersion *v, LtgState *fate)
-{
-	(void) fate;
-	*(uint8_t *) arg = v->flags;
-	return false;
-}
-
 static void
-versions_and_flags(void **state)
+versions_until(void **state)
 {
 	LtgStore   *t;
 	LtgXid		x;
-	LtgSeq		seq = 0;
 	int			n = 0;
-	uint8_t		flags = 99;
 
 	(void) state;
 	lrig_open(&rig, NULL);
@@ -235,20 +225,12 @@ versions_and_flags(void **state)
 	x = lrig_begin(&rig);
 	for (uint32_t i = 0; i < 4; i++)
 	{
-		seq = lrig_write(&rig, t, "k", 1, LTG_PUT, "v", 1, x, i);
+		(void) lrig_write(&rig, t, "k", 1, LTG_PUT, "v", 1, x, i);
 		if (i == 1)
 			lrig_flush_all(&rig);
 	}
 	lrig_ok(&rig, ltg_versions(rig.s, t, (const uint8_t *) "k", 1, count_to_two, &n));
 	assert_int_equal(n, 2);
-	lrig_ok(&rig, ltg_set_flags(rig.s, t, (const uint8_t *) "k", 1, seq, LTG_VF_SPECULATIVE, 0));
-	lrig_ok(&rig, ltg_versions(rig.s, t, (const uint8_t *) "k", 1, first_flags, &flags));
-	assert_int_equal(flags, LTG_VF_SPECULATIVE);
-	lrig_ok(&rig, ltg_set_flags(rig.s, t, (const uint8_t *) "k", 1, seq, 0, LTG_VF_SPECULATIVE));
-	lrig_ok(&rig, ltg_versions(rig.s, t, (const uint8_t *) "k", 1, first_flags, &flags));
-	assert_int_equal(flags, 0);
-	assert_int_equal(ltg_set_flags(rig.s, t, (const uint8_t *) "k", 1, seq + 1, 1, 0), LTG_NOT_FOUND);
-	assert_int_equal(ltg_set_flags(rig.s, t, (const uint8_t *) "j", 1, seq, 1, 0), LTG_NOT_FOUND);
 	lrig_close(&rig);
 }
 
@@ -370,7 +352,7 @@ main(void)
 		cmocka_unit_test(old_snapshots),
 		cmocka_unit_test(marks),
 		cmocka_unit_test(host_failure),
-		cmocka_unit_test(versions_and_flags),
+		cmocka_unit_test(versions_until),
 		cmocka_unit_test(damage),
 		cmocka_unit_test(no_memory),
 	};

@@ -144,11 +144,10 @@ versions_right(World *w, LtgMemNode *n, LtgSeq at_least)
 			v.cid == (uint32_t) v.seq;
 		ok &= v.state == LTG_SETTLED ? v.xid == 0 : v.xid == v.seq * 2 + 1;
 		newer = v.seq;
-		/* Marks and flags race with each other, by values all agree on. */
+		/* marks race with each other, by values all agree on */
 		ltg_mem_mark(mv, LTG_COMMITTED);
 		if (v.seq % 3 == 0)
 			ltg_mem_mark(mv, LTG_SETTLED);
-		ltg_mem_set_flags(mv, 1, 2);
 	}
 	return ok && newer != UINT64_MAX;
 }

@@ -132,8 +132,7 @@ resolve(const LtgGcRules *rules, LtgVersion *v)
 {
 	LtgXidStatus fate;
 
-	/* nobody may ever see that row, whoever wrote the tombstone */
-	if (v->kind == LTG_GONE && v->state != LTG_ABORTED)
+	if (ltg_version_says(v->kind, v->state == LTG_ABORTED) == LTG_SAYS_NEVER)
 	{
 		settle(v);
 		return LTG_OK;
@@ -154,12 +153,8 @@ resolve(const LtgGcRules *rules, LtgVersion *v)
 	}
 	if (v->state == LTG_COMMITTED && rules->drop_ended)
 		v->state = LTG_ABORTED;
-	if (v->state == LTG_COMMITTED)
-	{
-		v->flags &= (uint8_t) ~LTG_VF_SPECULATIVE;
-		if (v->xid < rules->horizon)
-			settle(v);
-	}
+	if (v->state == LTG_COMMITTED && v->xid < rules->horizon)
+		settle(v);
 	return LTG_OK;
 }
 

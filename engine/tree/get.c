@@ -237,38 +237,3 @@ ltg_versions(LtgSession *s, LtgStore *store, const uint8_t *key, uint32_t key_le
 	ltg_epoch_leave(s);
 	return st == LTG_END ? LTG_OK : st;
 }
-
-LtgStatus
-ltg_set_flags(LtgSession *s, LtgStore *store, const uint8_t *key, uint32_t key_len,
-			  LtgSeq seq, uint8_t set, uint8_t clear)
-{
-	uint64_t	hash = ltg_key_hash(key, key_len);
-	uint64_t	id = ltg_store_id(store);
-	LtgStatus	st = LTG_NOT_FOUND;
-	const LtgGenList *gens;
-
-	LTG_ASSERT(((set | clear) & ~LTG_VF_FLAG_MASK) == 0);
-	ltg_epoch_enter(s);
-	gens = ltg_generations(s);
-	for (uint32_t i = 0; i < gens->n && st == LTG_NOT_FOUND; i++)
-	{
-		LtgGeneration *g = gens->gen[i];
-		LtgMemNode *node = ltg_mem_find(g, id, key, key_len, hash);
-		LtgMemVersion *mv = node == NULL ? NULL : ltg_mem_newest(g, node);
-
-		for (; mv != NULL; mv = ltg_mem_older(g, mv))
-		{
-			LtgVersion	v;
-
-			ltg_mem_read(mv, &v);
-			if (v.seq == seq)
-			{
-				ltg_mem_set_flags(mv, set, clear);
-				st = LTG_OK;
-				break;
-			}
-		}
-	}
-	ltg_epoch_leave(s);
-	return st;
-}

@@ -416,7 +416,7 @@ make_version(LtgGeneration *g, const LtgVersion *v, uint32_t older, uint64_t *cu
 	mv->kind = (uint8_t) v->kind;
 	mv->tag = v->tag;
 	atomic_init(&mv->state, (uint8_t) v->state);
-	atomic_init(&mv->flags, v->flags);
+	mv->flags = v->flags;
 	if (v->kind != LTG_PUT)
 		*data++ = v->aux;
 	if (v->payload_len > 0)
@@ -680,7 +680,7 @@ ltg_mem_read(const LtgMemVersion *mv, LtgVersion *v)
 
 	v->kind = (LtgKind) mv->kind;
 	v->state = (LtgState) atomic_load_explicit(&mv->state, memory_order_relaxed);
-	v->flags = atomic_load_explicit(&mv->flags, memory_order_relaxed);
+	v->flags = mv->flags;
 	v->tag = mv->tag;
 	v->cid = mv->cid;
 	v->xid = v->state == LTG_SETTLED ? 0 : mv->xid;
@@ -704,13 +704,4 @@ ltg_mem_mark(LtgMemVersion *mv, LtgState fate)
 												  memory_order_relaxed))
 			break;
 	}
-}
-
-void
-ltg_mem_set_flags(LtgMemVersion *mv, uint8_t set, uint8_t clear)
-{
-	if (clear != 0)
-		atomic_fetch_and_explicit(&mv->flags, (uint8_t) ~clear, memory_order_relaxed);
-	if (set != 0)
-		atomic_fetch_or_explicit(&mv->flags, set, memory_order_relaxed);
 }

@@ -91,8 +91,6 @@ extern void ltg_mem_prefetch_newest(const LtgGeneration *g, const LtgMemNode *n)
 extern LtgMemVersion *ltg_mem_older(LtgGeneration *g, LtgMemVersion *mv);
 extern void ltg_mem_read(const LtgMemVersion *mv, LtgVersion *v);	/* payload points into the arena */
 extern void ltg_mem_mark(LtgMemVersion *mv, LtgState fate);		/* M4 */
-/* Clear or set host flags (LTG_VF_*), atomically. */
-extern void ltg_mem_set_flags(LtgMemVersion *mv, uint8_t set, uint8_t clear);
 
 /* Ordered iteration over one store.  Position is a node; NULL = none. */
 extern LtgMemNode *ltg_mem_seek_ge(LtgGeneration *g, LtgMemList *l,

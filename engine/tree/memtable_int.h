@@ -91,7 +91,7 @@ struct LtgMemVersion
 	uint8_t		kind;
 	uint8_t		tag;
 	_Atomic uint8_t state;
-	_Atomic uint8_t flags;
+	uint8_t		flags;
 	uint64_t	data[];
 };
 

@@ -15,10 +15,17 @@ static inline bool
 ltg_version_seen(LtgSnapshot *snap, const LtgVersion *v, LtgState *fate)
 {
 	*fate = v->state;
-	if (LTG_LIKELY(v->state == LTG_SETTLED || v->kind == LTG_GONE))
-		return v->state != LTG_ABORTED;
-	if (v->state == LTG_ABORTED)
-		return false;
+	if (LTG_LIKELY(v->state == LTG_SETTLED))
+		return true;
+	switch (ltg_version_says(v->kind, v->state == LTG_ABORTED))
+	{
+		case LTG_SAYS_NEVER:
+			return true;
+		case LTG_SAYS_NOTHING:
+			return false;
+		case LTG_SAYS_CHANGE:
+			break;
+	}
 	if (v->state == LTG_COMMITTED)
 	{
 		if (v->xid < snap->xmin)
