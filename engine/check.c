@@ -186,6 +186,23 @@ check_run(Check *c, LtgStore *store, uint64_t id, const LtgRunRef *r)
 	return st;
 }
 
+/* Is the key a row id that was handed out?  To be asked after it was read. */
+static void
+check_row_id(Check *c, LtgStore *store, uint64_t id, const uint8_t *key, uint32_t len)
+{
+	uint64_t	rowid = 0;
+
+	if (!c->s->shared->config.row_ids || (atomic_load(&store->flags) & LTG_STORE_LOCKS) != 0)
+		return;
+	for (uint32_t i = 0; i < len; i++)
+		rowid = rowid << 8 | key[i];
+	/* (a store that was dropped meanwhile may be another one, with fewer rows) */
+	if (len <= sizeof(rowid) && (rowid < ltg_store_next_rowid(store) || ltg_store_id(store) != id))
+		return;
+	problem(c, "store %llu: there is a row %llu, but no such row id was handed out yet",
+			(unsigned long long) id, (unsigned long long) rowid);
+}
+
 /* Every key in order, its versions newest first: what readers rely on. */
 static LtgStatus
 check_order(Check *c, LtgStore *store, uint64_t id)
@@ -219,6 +236,8 @@ check_order(Check *c, LtgStore *store, uint64_t id)
 				(v.state != LTG_SETTLED || v.kind == LTG_PUT))
 				problem(c, "store %llu: a scan returns versions of a key out of order",
 						(unsigned long long) id);
+			if (cmp != 0)
+				check_row_id(c, store, id, key, len);
 			memcpy(last, key, len);
 			last_len = len;
 			/* a settled row read from a file doesn't know its seq */

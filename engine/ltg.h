@@ -46,6 +46,8 @@ typedef struct LtgConfig
 								 * limit */
 	uint64_t	file_target_bytes;	/* of compaction outputs, at most */
 	int			zstd_level;
+	bool		row_ids;		/* keys are big-endian numbers out of ltg_store_take_rowids,
+								 * but in stores of locks: checks look at that */
 } LtgConfig;
 
 extern void ltg_config_defaults(LtgConfig *c);

@@ -13,15 +13,15 @@ COMMENT ON ACCESS METHOD lightning IS 'compressed LSM tables with row-level logg
 
 -- Maintenance
 
-CREATE FUNCTION @extschema@.lightning_check("table" regclass) RETURNS SETOF text
-AS 'MODULE_PATHNAME', 'lightning_check' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@.lightning_check(regclass)
-IS 'verify a lightning table; returns one line per problem';
+CREATE FUNCTION @extschema@.lightning_check("table" regclass, index boolean DEFAULT false) RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'lightning_check' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.lightning_check(regclass, boolean)
+IS 'verify a lightning table, with index also that rows and indexes agree; returns one line per problem';
 
-CREATE FUNCTION @extschema@.lightning_check_all() RETURNS SETOF text
-AS 'MODULE_PATHNAME', 'lightning_check_all' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@.lightning_check_all()
-IS 'verify all lightning tables of all databases; returns one line per problem';
+CREATE FUNCTION @extschema@.lightning_check_all(index boolean DEFAULT false) RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'lightning_check_all' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.lightning_check_all(boolean)
+IS 'verify all lightning tables of all databases, with index also the indexes of this one; returns one line per problem';
 
 CREATE FUNCTION @extschema@.lightning_flush() RETURNS void
 AS 'MODULE_PATHNAME', 'lightning_flush' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
@@ -236,8 +236,8 @@ GRANT SELECT ON @extschema@.lightning_table_options TO PUBLIC;
 
 -- Who may do what
 
-REVOKE ALL ON FUNCTION @extschema@.lightning_check(regclass) FROM PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.lightning_check_all() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_check(regclass, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_check_all(boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_flush() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_gate_state() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stat_memtable() FROM PUBLIC;
@@ -250,8 +250,8 @@ REVOKE ALL ON FUNCTION @extschema@.lightning_snapshots() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stat_compaction() FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_progress_compact() FROM PUBLIC;
 
-GRANT EXECUTE ON FUNCTION @extschema@.lightning_check(regclass) TO pg_monitor;
-GRANT EXECUTE ON FUNCTION @extschema@.lightning_check_all() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_check(regclass, boolean) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION @extschema@.lightning_check_all(boolean) TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_gate_state() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_memtable() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION @extschema@.lightning_stat_cache() TO pg_monitor;

@@ -1,6 +1,6 @@
 /*
  * admin.c
- *	  SQL functions: checking, flushing, compacting, statistics.
+ *	  SQL functions: flushing, compacting, statistics.
  */
 #include "postgres.h"
 
@@ -23,8 +23,6 @@
 #include "server.h"
 #include "wal.h"
 
-PG_FUNCTION_INFO_V1(lightning_check);
-PG_FUNCTION_INFO_V1(lightning_check_all);
 PG_FUNCTION_INFO_V1(lightning_flush);
 PG_FUNCTION_INFO_V1(lightning_compact);
 PG_FUNCTION_INFO_V1(lightning_relation_bytes);
@@ -66,100 +64,6 @@ check_owner(Relation rel)
 	if (!pg_class_ownercheck(RelationGetRelid(rel), GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(rel->rd_rel->relkind),
 					   RelationGetRelationName(rel));
-}
-
-/* ---- check ---- */
-
-/* What the engine found.  It must not be thrown past: keep, then return. */
-typedef struct Problems
-{
-	MemoryContext context;
-	char	  **text;
-	int			n;
-	int			max;
-	uint64		more;			/* not kept */
-} Problems;
-
-#define PROBLEMS_MAX 10000
-
-static void
-keep_problem(void *arg, const char *problem)
-{
-	Problems   *p = arg;
-	char	   *copy;
-
-	if (p->n == p->max)
-	{
-		p->more++;
-		return;
-	}
-	copy = MemoryContextAllocExtended(p->context, strlen(problem) + 1, MCXT_ALLOC_NO_OOM);
-	if (copy == NULL)
-	{
-		p->more++;
-		return;
-	}
-	strcpy(copy, problem);
-	p->text[p->n++] = copy;
-}
-
-static void
-start_problems(Problems *p)
-{
-	memset(p, 0, sizeof(*p));
-	p->context = CurrentMemoryContext;
-	p->max = PROBLEMS_MAX;
-	p->text = palloc(sizeof(char *) * p->max);
-}
-
-static void
-return_problems(FunctionCallInfo fcinfo, Problems *p)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	int			i;
-
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	for (i = 0; i < p->n; i++)
-	{
-		Datum		value = CStringGetTextDatum(p->text[i]);
-		bool		isnull = false;
-
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
-	}
-	if (p->more > 0)
-	{
-		Datum		value = CStringGetTextDatum(psprintf("and " UINT64_FORMAT " more problems", p->more));
-		bool		isnull = false;
-
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
-	}
-}
-
-Datum
-lightning_check(PG_FUNCTION_ARGS)
-{
-	Relation	rel = lightning_open(PG_GETARG_OID(0), AccessShareLock);
-	LtgSession *s = lightning_session();
-	Problems	problems;
-
-	start_problems(&problems);
-	lightning_report(s, ltg_check_store(s, lightning_rel(rel).store, keep_problem, &problems),
-					 rel);
-	relation_close(rel, AccessShareLock);
-	return_problems(fcinfo, &problems);
-	return (Datum) 0;
-}
-
-Datum
-lightning_check_all(PG_FUNCTION_ARGS)
-{
-	LtgSession *s = lightning_session();
-	Problems	problems;
-
-	start_problems(&problems);
-	lightning_report(s, ltg_check_all(s, keep_problem, &problems), NULL);
-	return_problems(fcinfo, &problems);
-	return (Datum) 0;
 }
 
 /* ---- acting ---- */

@@ -273,21 +273,37 @@ static int	temp_count = 0;
 static int	temp_max = 0;
 static bool temp_dropped = false;	/* some may have lost their files */
 
-static bool
-main_fork_missing(const LtgStoreKey *key, ForkNumber fork)
+static char *
+fork_path(const LtgStoreKey *key, ForkNumber fork)
 {
 	RelFileNode node;
-	char	   *path;
-	struct stat st;
-	bool		missing;
 
 	node.spcNode = key->space;
 	node.dbNode = key->database;
 	node.relNode = key->relation;
-	path = relpathbackend(node, key->backend < 0 ? InvalidBackendId : key->backend, fork);
-	missing = lstat(path, &st) != 0 && errno == ENOENT;
+	return relpathbackend(node, key->backend < 0 ? InvalidBackendId : key->backend, fork);
+}
+
+static bool
+main_fork_missing(const LtgStoreKey *key, ForkNumber fork)
+{
+	char	   *path = fork_path(key, fork);
+	struct stat st;
+	bool		missing = lstat(path, &st) != 0 && errno == ENOENT;
+
 	pfree(path);
 	return missing;
+}
+
+int64
+lightning_main_fork_bytes(const LtgStoreKey *key)
+{
+	char	   *path = fork_path(key, MAIN_FORKNUM);
+	struct stat st;
+	int64		bytes = stat(path, &st) == 0 ? (int64) st.st_size : -1;
+
+	pfree(path);
+	return bytes;
 }
 
 void

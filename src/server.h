@@ -213,6 +213,8 @@ extern bool lightning_database_has_stores(Oid database);
 extern void lightning_note_temp_drop(void);
 extern void lightning_drop_temp_stores(LtgSession *s);
 extern void lightning_return_rowids(void);
+/* Of the main fork of a store's relation, which should be 0; -1: there is no such file. */
+extern int64 lightning_main_fork_bytes(const LtgStoreKey *key);
 /* All live stores, palloc'd. */
 extern LtgStoreInfo *lightning_list_stores(LtgSession *s, uint32 *n);
 

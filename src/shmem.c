@@ -64,6 +64,7 @@ fill_config(LtgConfig *c)
 	c->l0_compact_trigger = (uint32_t) lightning_compaction_trigger;
 	c->space_limit = (uint32_t) lightning_space_limit;
 	c->zstd_level = lightning_zstd_level;
+	c->row_ids = true;
 }
 
 static void

@@ -62,6 +62,8 @@ extern int64_t core_get(CoreRig *rig, LtgStore *store, uint32_t key);
 extern LtgStatus core_flush(CoreRig *rig);
 /* ltg_check_all; fails the test if it finds anything. */
 extern void core_check(CoreRig *rig);
+/* ... or says how much it finds. */
+extern uint32_t core_problems(CoreRig *rig);
 
 /* Files in the directory whose names end so. */
 extern uint32_t core_count_files(CoreRig *rig, const char *suffix);

@@ -80,6 +80,37 @@ test_rowids(void **state)
 	core_close(&rig);
 }
 
+/* Checks find rows that nobody can have written, in memory and in files. */
+static void
+test_row_beyond(void **state)
+{
+	CoreRig		rig;
+	LtgStore   *st;
+
+	(void) state;
+	core_open(&rig);
+	rig.config.row_ids = true;
+	core_boot(&rig, true);
+	st = core_store(&rig, 1, 0);
+	for (uint32_t i = 0; i < 10; i++)
+		core_put(&rig, st, (uint32_t) ltg_store_take_rowids(st, 1), i);
+	core_check(&rig);
+	core_put(&rig, st, 10, 10);
+	core_put(&rig, st, 300, 10);
+	assert_int_equal(core_problems(&rig), 2);
+	assert_int_equal(core_flush(&rig), LTG_OK);
+	assert_int_equal(core_problems(&rig), 2);
+	core_down(&rig);
+	core_boot(&rig, true);
+	st = core_store(&rig, 1, 0);
+	assert_int_equal(core_problems(&rig), 2);
+	ltg_store_note_rowid(st, 10);
+	assert_int_equal(core_problems(&rig), 1);
+	ltg_store_note_rowid(st, 300);
+	core_check(&rig);
+	core_close(&rig);
+}
+
 /* Descriptors and tombstones are reused: no growth over many drops. */
 static void
 test_reuse(void **state)
@@ -369,6 +400,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_create_find_drop),
 		cmocka_unit_test(test_rowids),
+		cmocka_unit_test(test_row_beyond),
 		cmocka_unit_test(test_reuse),
 		cmocka_unit_test(test_out_of_metadata),
 		cmocka_unit_test(test_compaction_has_room),
