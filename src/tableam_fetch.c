@@ -99,7 +99,6 @@ lightning_index_fetch_begin(Relation rel)
 
 	fetch->base.rel = rel;
 	fetch->ahead.context = CurrentMemoryContext;
-	lightning_versions_init(&fetch->kv);
 	return &fetch->base;
 }
 
@@ -115,7 +114,8 @@ lightning_index_fetch_end(struct IndexFetchTableData *data)
 	LightningFetchData *fetch = (LightningFetchData *) data;
 
 	lightning_ahead_end(&fetch->ahead);
-	lightning_versions_free(&fetch->kv);
+	if (fetch->kv.v != NULL)
+		lightning_versions_free(&fetch->kv);
 	pfree(fetch);
 }
 
@@ -131,6 +131,20 @@ choose_mode(LightningFetchData *fetch, Snapshot snapshot)
 		lightning_note_dirty_read();
 	fetch->snap.pg = snapshot;
 	lightning_ahead_forget(&fetch->ahead);
+}
+
+/* Most scans never look at more than the version they see. */
+static LightningVersions *
+fetch_versions(LightningFetchData *fetch)
+{
+	if (unlikely(fetch->kv.v == NULL))
+	{
+		MemoryContext old = MemoryContextSwitchTo(fetch->ahead.context);
+
+		lightning_versions_init(&fetch->kv);
+		MemoryContextSwitchTo(old);
+	}
+	return &fetch->kv;
 }
 
 /* lightning_get_row, out of what was read ahead if that pays. */
@@ -160,6 +174,7 @@ fetch_by_entry(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snaps
 	LightningFetchData *fetch = (LightningFetchData *) data;
 	Relation	rel = data->rel;
 	uint64		rowid = lightning_tid_rowid(tid);
+	LightningVersions *kv;
 	int			i;
 
 	if (all_dead != NULL)
@@ -177,27 +192,29 @@ fetch_by_entry(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snaps
 		/* nothing to see here: for this snapshot only, or for ever? */
 		if (all_dead != NULL)
 		{
-			lightning_versions_get(rel, rowid, true, &fetch->kv);
-			*all_dead = lightning_versions_dead(rel, fetch->kv.v, fetch->kv.n);
+			kv = fetch_versions(fetch);
+			lightning_versions_get(rel, rowid, true, kv);
+			*all_dead = lightning_versions_dead(rel, kv->v, kv->n);
 		}
 		return false;
 	}
 
 	/* not while nbtree checks uniqueness: it has an index page locked */
 	CHECK_FOR_INTERRUPTS();
-	lightning_versions_get_for(rel, rowid, snapshot, &fetch->kv);
+	kv = fetch_versions(fetch);
+	lightning_versions_get_for(rel, rowid, snapshot, kv);
 	if (fetch->serializable)
-		lightning_check_conflict_out(rel, snapshot, &fetch->kv);
-	i = lightning_pick_version(rel, &fetch->kv, snapshot);
+		lightning_check_conflict_out(rel, snapshot, kv);
+	i = lightning_pick_version(rel, kv, snapshot);
 	if (i < 0)
 	{
 		if (all_dead != NULL)
-			*all_dead = lightning_versions_dead(rel, fetch->kv.v, fetch->kv.n);
+			*all_dead = lightning_versions_dead(rel, kv->v, kv->n);
 		return false;
 	}
 	if (fetch->serializable)
-		lightning_note_read(rel, snapshot, rowid, &fetch->kv.v[i]);
-	lightning_slot_store(slot, rel, rowid, &fetch->kv.v[i], true);
+		lightning_note_read(rel, snapshot, rowid, &kv->v[i]);
+	lightning_slot_store(slot, rel, rowid, &kv->v[i], true);
 	*tid = slot->tts_tid;
 	return true;
 }

@@ -214,7 +214,7 @@ ltg_cache_lookup(LtgSession *s, LtgCache *c, LtgFileId file, uint64_t offset,
 	if (atomic_load_explicit(&e->ref, memory_order_relaxed) == 0 &&
 		!still_same_use(slot, i))
 		atomic_store_explicit(&e->ref, 1, memory_order_relaxed);
-	count(&slot->hits);
+	count_hit(slot);
 	*len = e->len;
 	return ltg_frame_data(frame_header(c, i));
 }

@@ -90,7 +90,11 @@ typedef struct Keeping
 	uint32_t	number[2 * RECENT_MAX];
 } Keeping;
 
-/* Written by the sessions of one slot only, as a rule by one session. */
+/*
+ * Written by the sessions of one slot only, as a rule by one session.  Hits are
+ * counted without a locked instruction: with more than STAT_SLOTS sessions, a
+ * count may be lost where two of them share a slot.
+ */
 typedef struct StatSlot
 {
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t hits;
@@ -195,6 +199,13 @@ static inline void
 count(_Atomic uint64_t *counter)
 {
 	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+static inline void
+count_hit(StatSlot *slot)
+{
+	atomic_store_explicit(&slot->hits, atomic_load_explicit(&slot->hits, memory_order_relaxed) + 1,
+						  memory_order_relaxed);
 }
 
 /* ---- queues of links; the next three REQUIRE the lock, like all that follow ---- */
