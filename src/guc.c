@@ -13,6 +13,8 @@
 
 #include "server.h"
 
+#define CACHE_SIZE_MIN 1024		/* kB */
+
 int			lightning_memtable_size;
 int			lightning_memtable_count;
 int			lightning_cache_size;
@@ -38,6 +40,23 @@ static const struct config_enum_entry wal_compression_options[] = {
 	{NULL, 0, false}
 };
 
+/*
+ * -1 becomes what it stands for at once, when the setting is defined and whenever
+ * somebody sets it: shared_buffers is known by then.
+ */
+static bool
+check_cache_size(int *newval, void **extra, GucSource source)
+{
+	if (*newval == -1)
+		*newval = lightning_derived_cache_size();
+	else if (*newval < CACHE_SIZE_MIN)
+	{
+		GUC_check_errdetail("It must be at least %d kB, or -1.", CACHE_SIZE_MIN);
+		return false;
+	}
+	return true;
+}
+
 static void
 define_memory_gucs(void)
 {
@@ -57,11 +76,11 @@ define_memory_gucs(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.cache_size",
 							"Size of the cache of decompressed blocks.",
-							NULL,
+							"-1 means as much as shared_buffers, and no less than 128MB.",
 							&lightning_cache_size,
-							lightning_default_int("cache_size", 128 * 1024, GUC_UNIT_KB), 1024, INT_MAX,
+							-1, -1, INT_MAX,
 							PGC_POSTMASTER, GUC_UNIT_KB,
-							NULL, NULL, NULL);
+							check_cache_size, NULL, NULL);
 	DefineCustomIntVariable("lightning.compressed_cache_size",
 							"Size of the memory for compressed blocks behind the cache.",
 							"0: none. A block found there is decompressed, but not read.",

@@ -51,6 +51,7 @@ struct config_enum_entry;
 extern void lightning_define_preset(void);
 /* The default of lightning.<setting>: the preset's, or the one given. */
 extern int	lightning_default_int(const char *setting, int balanced, int flags);
+extern int	lightning_derived_cache_size(void); /* kB */
 extern bool lightning_default_bool(const char *setting, bool balanced);
 extern int	lightning_default_enum(const char *setting, int balanced,
 								   const struct config_enum_entry *options);

@@ -8,9 +8,12 @@
  * anywhere wins, RESET and a line removed from postgresql.conf lead back to
  * the preset's value, and PostgreSQL's own rules do all the work.
  *
- * What a preset does not mention keeps the value of "balanced".
+ * What a preset does not mention keeps the value of "balanced".  The size of the
+ * cache follows shared_buffers, too: lightning_derived_cache_size.
  */
 #include "postgres.h"
+
+#include <limits.h>
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -113,6 +116,31 @@ lightning_default_int(const char *setting, int balanced, int flags)
 	if (!parse_int(value, &result, flags, NULL))
 		elog(FATAL, "preset of lightning.%s does not parse: \"%s\"", setting, value);
 	return result;
+}
+
+/*
+ * What lightning.cache_size = -1 stands for.  The table's blocks are to find as
+ * much memory here as a heap's pages find in shared_buffers; a preset that is
+ * meant to be small does not grow with that.
+ */
+int
+lightning_derived_cache_size(void)
+{
+	int			least = lightning_default_int("cache_size", 128 * 1024, GUC_UNIT_KB);
+	int64		buffers = (int64) NBuffers * (BLCKSZ / 1024);
+
+	switch (lightning_preset)
+	{
+		case PRESET_LOW_MEMORY:
+		case PRESET_DEVELOPMENT:
+			return least;
+		case PRESET_READ_OPTIMIZED:
+			buffers *= 2;
+			break;
+		default:
+			break;
+	}
+	return (int) Min(Max(buffers, least), INT_MAX);
 }
 
 bool

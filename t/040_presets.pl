@@ -70,6 +70,30 @@ is(sql("SELECT source FROM lightning_settings WHERE name = 'lightning.preset'"),
 is(sql("SET lightning.wal_compression = 'lz4'; SELECT setting, source, set_by FROM lightning_settings WHERE name = 'lightning.wal_compression'"),
 	'lz4|explicit|session', 'a session wins over all');
 
+# ---- the cache's size follows shared_buffers ----
+for my $case ([ 'balanced', '200MB', '200MB' ], [ 'balanced', '64MB', '128MB' ], [ 'read_optimized', '300MB', '600MB' ],
+	[ 'read_optimized', '64MB', '512MB' ], [ 'max_durability', '160MB', '160MB' ], [ 'low_memory', '200MB', '16MB' ])
+{
+	my ($p, $buffers, $size) = @$case;
+	for my $set ('', 'lightning.cache_size = -1')
+	{
+		restart_with("lightning.preset = $p", "shared_buffers = $buffers", $set);
+		is(sql('SHOW lightning.cache_size'), $size, "$p with shared_buffers = $buffers" . ($set ? ', set to -1' : ''));
+	}
+}
+is(sql("SELECT source, set_by, default_setting FROM lightning_settings WHERE name = 'lightning.cache_size'"),
+	'explicit|configuration file|-1', 'the view knows that it was set');
+# a reload, shown by another line's effect, finds nothing to change
+open(my $c, '>>', $node->data_dir . '/lightning.conf') or die $!;
+print $c "work_mem = 7MB\n";
+close $c;
+$node->reload;
+wait_for_sql($node, "SELECT current_setting('work_mem')", '7MB');
+is(sql("SELECT pending_restart FROM lightning_settings WHERE name = 'lightning.cache_size'"), 'f', '-1 is what it was');
+restart_with('lightning.cache_size = 100kB');
+is(sql('SHOW lightning.cache_size'), '128MB', 'too small a value is refused');
+like(slurp_file($node->logfile), qr/It must be at least 1024 kB, or -1/, 'with a warning');
+
 # ---- taken away again, the preset's value is back ----
 restart_with('lightning.preset = write_optimized', "lightning.wal_compression = 'none'");
 is(sql('SHOW lightning.wal_compression'), 'none', 'set in the file');
