@@ -1,8 +1,8 @@
 /*
  * hooks.c
  *	  Where PostgreSQL does not ask the table access method: commands on
- *	  databases, prefetching of blocks that only exist as numbers, dropped
- *	  temporary tables, options of tables (options.c).
+ *	  databases, useless prefetching, dropped temporary tables, options of tables
+ *	  (options.c).
  */
 #include "postgres.h"
 
@@ -16,10 +16,7 @@
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
-#include "postmaster/autovacuum.h"
-#include "storage/bufmgr.h"
 #include "tcop/utility.h"
-#include "utils/guc.h"
 #include "utils/rel.h"
 
 #include "logical.h"
@@ -30,14 +27,12 @@ static ProcessUtility_hook_type prev_process_utility = NULL;
 static ExecutorStart_hook_type prev_executor_start = NULL;
 static object_access_hook_type prev_object_access = NULL;
 
-static bool in_analyze = false;
-
 /* ---- bitmap scans ---- */
 
 /*
- * A lightning table's block numbers are row ids; its main fork is empty.
- * Prefetching such a block is useless, and fails for one beyond the first
- * segment ("could not open file").
+ * A lightning table's blocks can't be prefetched.  To try does no harm wherever a
+ * plan is started (noblocks.c), and costs a bitmap scan of three rows a block a
+ * fifth of its time: most plans are started here.
  */
 static bool
 prepare_bitmap_scans(PlanState *ps, void *context)
@@ -64,20 +59,6 @@ lightning_executor_start(QueryDesc *desc, int eflags)
 		standard_ExecutorStart(desc, eflags);
 	if (desc->planstate != NULL)
 		(void) prepare_bitmap_scans(desc->planstate, NULL);
-}
-
-/*
- * ANALYZE reads its prefetch distance after it has asked for the relation's
- * size (analyze.c, acquire_sample_rows), within a GUC nesting level of its own
- * that restores the setting.
- */
-void
-lightning_forbid_prefetch(void)
-{
-	if (maintenance_io_concurrency == 0 || !(in_analyze || IsAutoVacuumWorkerProcess()))
-		return;
-	(void) set_config_option("maintenance_io_concurrency", "0", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
 }
 
 /* ---- commands on databases ---- */
@@ -176,7 +157,6 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 	Node	   *stmt = pstmt->utilityStmt;
 	Oid			dropped = InvalidOid;
 	bool		publication = IsA(stmt, CreatePublicationStmt) || IsA(stmt, AlterPublicationStmt);
-	bool		was_analyze = in_analyze;
 	LightningOptionsCommand options;
 
 	switch (nodeTag(stmt))
@@ -196,9 +176,6 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 		case T_DropdbStmt:
 			dropped = get_database_oid(((DropdbStmt *) stmt)->dbname, true);
 			break;
-		case T_VacuumStmt:
-			in_analyze = true;
-			break;
 		default:
 			break;
 	}
@@ -213,7 +190,6 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 	}
 	PG_FINALLY();
 	{
-		in_analyze = was_analyze;
 		lightning_options_end(&options);
 	}
 	PG_END_TRY();

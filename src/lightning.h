@@ -425,10 +425,7 @@ extern void lightning_stop_point(const char *name);
 #define lightning_stop_point(name) ((void) 0)
 #endif
 
-/* ---- hooks.c: utility, object access, executor start, planner ---- */
+/* ---- hooks.c: utility, object access ---- */
 extern void lightning_install_hooks(void);
-/* To be called by relation_size: keeps ANALYZE from prefetching virtual blocks
- * of the main fork, which have no file behind them. */
-extern void lightning_forbid_prefetch(void);
 
 #endif

@@ -23,7 +23,8 @@ typedef enum LightningPlace
 
 typedef struct LightningScanDescData
 {
-	TableScanDescData rs;		/* first */
+	TableScanDescData rs;		/* first; the table is rel, not rs.rs_rd */
+	Relation	rel;
 
 	/* MVCC: the engine judges.  Otherwise all versions are read and judged. */
 	bool		fast;
@@ -107,5 +108,10 @@ extern void lightning_analyze_end(TableScanDesc scan);
 
 /* Rows in the table, as far as the engine's counters tell (cost.c). */
 extern double lightning_estimate_rows(const LtgStoreInfo *info);
+
+/* ---- noblocks.c ---- */
+
+/* What rs.rs_rd of bitmap scans and ANALYZE is. */
+extern Relation lightning_no_blocks(void);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * stoppoint.c
- *	  For tests: holding processes at named places, and failing file
- *	  operations.  Part of test builds only (make LIGHTNING_TEST=1), whose SQL
+ *	  For tests: holding processes at named places, failing file operations, and
+ *	  using row ids up.  Part of test builds only (make LIGHTNING_TEST=1), whose SQL
  *	  functions are the extension lightning_test.
  *
  * An armed stop point holds every process that comes by, until it is released.
@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
@@ -18,6 +19,7 @@
 #include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 
 #include "server.h"
 
@@ -26,6 +28,7 @@ PG_FUNCTION_INFO_V1(lightning_stop_point_wait);
 PG_FUNCTION_INFO_V1(lightning_stop_point_release);
 PG_FUNCTION_INFO_V1(lightning_fault_set);
 PG_FUNCTION_INFO_V1(lightning_fault_clear);
+PG_FUNCTION_INFO_V1(lightning_skip_row_ids);
 
 #define STOP_POINTS 8
 #define STOP_NAME 48
@@ -293,4 +296,22 @@ lightning_fault_clear(PG_FUNCTION_ARGS)
 		pg_atomic_read_u32(&state->fault_left) != 0;
 	pg_atomic_write_u32(&state->fault_ops, 0);
 	PG_RETURN_BOOL(pending);
+}
+
+/* (table, n): its next row gets an id that is greater by n. */
+Datum
+lightning_skip_row_ids(PG_FUNCTION_ARGS)
+{
+	Relation	rel = lightning_open(PG_GETARG_OID(0), AccessShareLock);
+	int64		n = PG_GETARG_INT64(1);
+
+	while (n > 0)
+	{
+		uint32		some = (uint32) Min(n, 1 << 30);
+
+		(void) ltg_store_take_rowids(lightning_rel(rel).store, some);
+		n -= some;
+	}
+	relation_close(rel, AccessShareLock);
+	PG_RETURN_VOID();
 }

@@ -123,7 +123,6 @@ lightning_relation_size(Relation rel, ForkNumber forkNumber)
 
 	if (forkNumber != MAIN_FORKNUM && forkNumber != InvalidForkNumber)
 		return 0;
-	lightning_forbid_prefetch();
 	rows = ltg_store_next_rowid(lightning_rel(rel).store);
 	rows = Max(rows, 1);
 	return (rows + LIGHTNING_BLOCK_ROWS - 1) / LIGHTNING_BLOCK_ROWS * BLCKSZ;

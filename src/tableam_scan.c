@@ -76,7 +76,7 @@ choose_mode(LightningScanDesc scan)
 	if (scan->snap.pg == snapshot)
 		return;
 	scan->serializable = IsMVCCSnapshot(snapshot) &&
-		CheckForSerializableConflictOutNeeded(scan->rs.rs_rd, snapshot);
+		CheckForSerializableConflictOutNeeded(scan->rel, snapshot);
 	scan->fast = IsMVCCSnapshot(snapshot) && !scan->serializable;
 	if (scan->fast)
 		lightning_snapshot_init(&scan->snap, snapshot);
@@ -94,7 +94,7 @@ fast_fail(LightningScanDesc scan, LtgSession *s, LtgStatus st)
 			ltg_clear_error(s);
 		lightning_snapshot_rethrow(&scan->snap);
 	}
-	lightning_report(s, st, scan->rs.rs_rd);
+	lightning_report(s, st, scan->rel);
 }
 
 static void
@@ -120,7 +120,7 @@ start(LightningScanDesc scan, uint64 lo, uint64 hi, bool backward)
 		opt.spare_cache = scan->bypass;
 		opt.keys_only = scan->late;
 		if (scan->guard->scan == NULL)
-			st = ltg_scan_open(s, lightning_rel(scan->rs.rs_rd).store, &opt, &scan->guard->scan);
+			st = ltg_scan_open(s, lightning_rel(scan->rel).store, &opt, &scan->guard->scan);
 		else
 			st = ltg_scan_restart(scan->guard->scan, &opt);
 		fast_fail(scan, s, st);
@@ -129,7 +129,7 @@ start(LightningScanDesc scan, uint64 lo, uint64 hi, bool backward)
 	{
 		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
 
-		scan->slow = lightning_versions_open(scan->rs.rs_rd, lo, hi, backward);
+		scan->slow = lightning_versions_open(scan->rel, lo, hi, backward);
 		MemoryContextSwitchTo(old);
 	}
 	else
@@ -149,7 +149,7 @@ fast_batch(LightningScanDesc scan)
 	{
 		st = ltg_scan_next(scan->guard->scan, &scan->batch);
 	} while (st == LTG_OK && scan->batch.n == 0);
-	lightning_blocks_done(lightning_session(), scan->rs.rs_rd);
+	lightning_blocks_done(lightning_session(), scan->rel);
 	if (st == LTG_END)
 	{
 		scan->batch.n = 0;
@@ -163,7 +163,7 @@ fast_batch(LightningScanDesc scan)
 static bool
 slow_row(LightningScanDesc scan, uint64 *rowid, LtgVersion *v)
 {
-	Relation	rel = scan->rs.rs_rd;
+	Relation	rel = scan->rel;
 	LightningVersions *kv;
 
 	while ((kv = lightning_versions_next(scan->slow)) != NULL)
@@ -326,7 +326,7 @@ lightning_slot_load(TupleTableSlot *slot)
 {
 	LightningSlot *ls = (LightningSlot *) slot;
 	LightningScanDesc scan = ls->late;
-	Relation	rel = scan->rs.rs_rd;
+	Relation	rel = scan->rel;
 	ItemPointerData tid = ls->late_tid;
 	ItemPointerData shown = slot->tts_tid;
 
@@ -362,7 +362,7 @@ whole_table(LightningScanDesc scan)
 	if (scan->rs.rs_parallel != NULL)
 		lightning_scan_window(scan, 0, 0);	/* chunks, as they are handed out */
 	else
-		lightning_scan_window(scan, 0, ltg_store_next_rowid(lightning_rel(scan->rs.rs_rd).store));
+		lightning_scan_window(scan, 0, ltg_store_next_rowid(lightning_rel(scan->rel).store));
 }
 
 /* A scan of more than the cache holds would only push others out. */
@@ -388,7 +388,9 @@ lightning_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyD
 	lightning_rel_ready(rel, false);
 	RelationIncrementReferenceCount(rel);
 	scan = palloc0(sizeof(LightningScanDescData));
-	scan->rs.rs_rd = rel;
+	scan->rel = rel;
+	/* these prefetch blocks, which there are none of */
+	scan->rs.rs_rd = (flags & (SO_TYPE_BITMAPSCAN | SO_TYPE_ANALYZE)) ? lightning_no_blocks() : rel;
 	scan->rs.rs_snapshot = snapshot;
 	scan->rs.rs_nkeys = nkeys;
 	scan->rs.rs_flags = flags;
@@ -424,7 +426,7 @@ lightning_scan_rescan(TableScanDesc sscan, struct ScanKeyData *key, bool set_par
 	if (key != NULL && scan->rs.rs_nkeys > 0)
 		memcpy(scan->rs.rs_key, key, sizeof(ScanKeyData) * scan->rs.rs_nkeys);
 	if (scan->rs.rs_flags & SO_TYPE_SEQSCAN)
-		pgstat_count_heap_scan(scan->rs.rs_rd);
+		pgstat_count_heap_scan(scan->rel);
 	scan->sampling = false;
 	whole_table(scan);
 }
@@ -442,7 +444,7 @@ lightning_scan_end(TableScanDesc sscan)
 	lightning_analyze_end(sscan);
 	if (scan->points.v != NULL)
 		lightning_versions_free(&scan->points);
-	RelationDecrementReferenceCount(scan->rs.rs_rd);
+	RelationDecrementReferenceCount(scan->rel);
 	if (scan->rs.rs_flags & SO_TEMP_SNAPSHOT)
 		UnregisterSnapshot(scan->rs.rs_snapshot);
 	if (scan->rs.rs_key != NULL)
@@ -511,7 +513,7 @@ getnext_row(LightningScanDesc scan, ScanDirection dir, TupleTableSlot *slot)
 		ExecClearTuple(slot);
 		return false;
 	}
-	lightning_slot_store(slot, scan->rs.rs_rd, rowid, &v, false);
+	lightning_slot_store(slot, scan->rel, rowid, &v, false);
 	if (v.payload == NULL)
 		store_late(slot, scan);
 	return true;
@@ -537,7 +539,7 @@ span_slot(LightningScanDesc scan, TupleTableSlot *slot)
 	slot->tts_nvalid = 0;
 	slot->tts_flags &= ~(TTS_FLAG_EMPTY | TTS_FLAG_SLOW);
 	lightning_set_tid(&slot->tts_tid, rowid, ltg_span_tag(span, e));
-	slot->tts_tableOid = RelationGetRelid(scan->rs.rs_rd);
+	slot->tts_tableOid = RelationGetRelid(scan->rel);
 	ls->late = NULL;
 	if (ls->payload == NULL)
 		store_late(slot, scan);
@@ -558,7 +560,7 @@ lightning_scan_getnextslot(TableScanDesc sscan, ScanDirection dir, TupleTableSlo
 			return false;
 		if (likely(scan->rs.rs_nkeys == 0) || keys_match(sscan, slot))
 		{
-			pgstat_count_heap_getnext(scan->rs.rs_rd);
+			pgstat_count_heap_getnext(scan->rel);
 			return true;
 		}
 	}
@@ -575,7 +577,7 @@ lightning_scan_set_tidrange(TableScanDesc sscan, ItemPointer mintid, ItemPointer
 
 	ItemPointerCopy(mintid, &sscan->rs_mintid);
 	ItemPointerCopy(maxtid, &sscan->rs_maxtid);
-	hi = Min(hi, ltg_store_next_rowid(lightning_rel(sscan->rs_rd).store));
+	hi = Min(hi, ltg_store_next_rowid(lightning_rel(scan->rel).store));
 	if (ItemPointerCompare(mintid, maxtid) > 0)
 		lo = hi = 0;
 	lightning_scan_window(scan, lo, hi);
@@ -594,11 +596,11 @@ lightning_scan_getnextslot_tidrange(TableScanDesc sscan, ScanDirection dir, Tupl
 
 	while (lightning_scan_row(scan, ScanDirectionIsBackward(dir), &rowid, &v))
 	{
-		lightning_slot_store(slot, sscan->rs_rd, rowid, &v, false);
+		lightning_slot_store(slot, scan->rel, rowid, &v, false);
 		if (ItemPointerCompare(&slot->tts_tid, &sscan->rs_mintid) < 0 ||
 			ItemPointerCompare(&slot->tts_tid, &sscan->rs_maxtid) > 0)
 			continue;
-		pgstat_count_heap_getnext(sscan->rs_rd);
+		pgstat_count_heap_getnext(scan->rel);
 		return true;
 	}
 	ExecClearTuple(slot);
@@ -672,7 +674,7 @@ bool
 lightning_scan_bitmap_next_block(TableScanDesc sscan, struct TBMIterateResult *tbmres)
 {
 	LightningScanDesc scan = (LightningScanDesc) sscan;
-	uint64		end = ltg_store_next_rowid(lightning_rel(sscan->rs_rd).store);
+	uint64		end = ltg_store_next_rowid(lightning_rel(scan->rel).store);
 	uint64		lo = (uint64) tbmres->blockno * LIGHTNING_BLOCK_ROWS;
 
 	/* entries made after the scan began may lead beyond the end */
@@ -697,13 +699,13 @@ static void
 lock_row(LightningScanDesc scan, uint64 rowid, const LtgVersion *v)
 {
 	if (scan->serializable)
-		lightning_note_read(scan->rs.rs_rd, scan->rs.rs_snapshot, rowid, v);
+		lightning_note_read(scan->rel, scan->rs.rs_snapshot, rowid, v);
 }
 
 static bool
 bitmap_point(LightningScanDesc scan, uint64 rowid, TupleTableSlot *slot)
 {
-	Relation	rel = scan->rs.rs_rd;
+	Relation	rel = scan->rel;
 	int			i;
 
 	if (scan->fast)
@@ -736,7 +738,7 @@ lightning_scan_bitmap_next_tuple(TableScanDesc sscan, struct TBMIterateResult *t
 			if (off <= LIGHTNING_BLOCK_ROWS &&
 				bitmap_point(scan, scan->block_start + off - 1, slot))
 			{
-				pgstat_count_heap_fetch(sscan->rs_rd);
+				pgstat_count_heap_fetch(scan->rel);
 				return true;
 			}
 		}
@@ -751,8 +753,8 @@ lightning_scan_bitmap_next_tuple(TableScanDesc sscan, struct TBMIterateResult *t
 		if (scan->exact && (scan->wanted[at / 64] & (UINT64CONST(1) << (at % 64))) == 0)
 			continue;
 		lock_row(scan, rowid, &v);
-		lightning_slot_store(slot, sscan->rs_rd, rowid, &v, false);
-		pgstat_count_heap_fetch(sscan->rs_rd);
+		lightning_slot_store(slot, scan->rel, rowid, &v, false);
+		pgstat_count_heap_fetch(scan->rel);
 		return true;
 	}
 	ExecClearTuple(slot);
@@ -778,7 +780,7 @@ lightning_scan_sample_next_block(TableScanDesc sscan, struct SampleScanState *st
 	if (!scan->sampling)
 	{
 		scan->sampling = true;
-		scan->sample_end = ltg_store_next_rowid(lightning_rel(sscan->rs_rd).store);
+		scan->sample_end = ltg_store_next_rowid(lightning_rel(scan->rel).store);
 		scan->sample_block = InvalidBlockNumber;
 		scan->ahead_from = scan->ahead_rowid = PG_UINT64_MAX;
 		lightning_scan_window(scan, 0, 0);
@@ -843,8 +845,8 @@ lightning_scan_sample_next_tuple(TableScanDesc sscan, struct SampleScanState *st
 			break;
 		if (off <= maxoffset && sample_row(scan, first + off - 1))
 		{
-			lightning_slot_store(slot, sscan->rs_rd, scan->ahead_rowid, &scan->ahead, false);
-			pgstat_count_heap_getnext(sscan->rs_rd);
+			lightning_slot_store(slot, scan->rel, scan->ahead_rowid, &scan->ahead, false);
+			pgstat_count_heap_getnext(scan->rel);
 			return true;
 		}
 		CHECK_FOR_INTERRUPTS();

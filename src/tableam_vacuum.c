@@ -535,7 +535,7 @@ find_populated(Relation rel, struct LightningAnalyze *an)
 static void
 begin_analyze(LightningScanDesc scan)
 {
-	Relation	rel = scan->rs.rs_rd;
+	Relation	rel = scan->rel;
 	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(scan));
 	struct LightningAnalyze *an = palloc0(sizeof(*an));
 	LtgStoreInfo info;
@@ -635,7 +635,7 @@ lightning_scan_analyze_next_tuple(TableScanDesc sscan, TransactionId OldestXmin,
 		if (sample < 0)
 			continue;
 		*liverows += an->weight;
-		lightning_slot_store(slot, sscan->rs_rd, kv->rowid, &kv->v[sample], false);
+		lightning_slot_store(slot, scan->rel, kv->rowid, &kv->v[sample], false);
 		return true;
 	}
 	ExecClearTuple(slot);

@@ -11,9 +11,12 @@ CREATE FUNCTION @extschema@.lightning_fault_set(operation text, error text DEFAU
 AS 'MODULE_PATHNAME', 'lightning_fault_set' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 CREATE FUNCTION @extschema@.lightning_fault_clear() RETURNS boolean
 AS 'MODULE_PATHNAME', 'lightning_fault_clear' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+CREATE FUNCTION @extschema@.lightning_skip_row_ids("table" regclass, n bigint) RETURNS void
+AS 'MODULE_PATHNAME', 'lightning_skip_row_ids' LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 
 REVOKE ALL ON FUNCTION @extschema@.lightning_stop_point_set(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stop_point_wait(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_stop_point_release(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_fault_set(text, text, integer, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.lightning_fault_clear() FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.lightning_skip_row_ids(regclass, bigint) FROM PUBLIC;
