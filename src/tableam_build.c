@@ -11,12 +11,14 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/sysattr.h"
 #include "catalog/catalog.h"
 #include "catalog/index.h"
 #include "commands/progress.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "optimizer/optimizer.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -26,6 +28,7 @@
 
 #include "lightning.h"
 #include "scan.h"
+#include "toast.h"
 #include "versions.h"
 
 typedef struct Build
@@ -39,6 +42,7 @@ typedef struct Build
 	TupleTableSlot *slot;
 	bool		anyvisible;
 	bool		unique;			/* or an exclusion constraint */
+	Bitmapset  *used;			/* columns, as pull_varattnos() makes it */
 	bool		progress;
 	BlockNumber progress_block;
 	LtgXid		oldest;
@@ -56,6 +60,14 @@ build_start(Build *b)
 	b->slot = table_slot_create(b->rel, NULL);
 	b->econtext->ecxt_scantuple = b->slot;
 	b->predicate = ExecPrepareQual(b->info->ii_Predicate, b->estate);
+	for (int i = 0; i < b->info->ii_NumIndexAttrs; i++)
+	{
+		if (b->info->ii_IndexAttrNumbers[i] != 0)
+			b->used = bms_add_member(b->used, b->info->ii_IndexAttrNumbers[i] -
+									 FirstLowInvalidHeapAttributeNumber);
+	}
+	pull_varattnos((Node *) b->info->ii_Expressions, 1, &b->used);
+	pull_varattnos((Node *) b->info->ii_Predicate, 1, &b->used);
 }
 
 static void
@@ -68,12 +80,29 @@ build_end(Build *b)
 	b->info->ii_PredicateState = NULL;
 }
 
-/* The values to index; false: the row is not for a partial index. */
+/* Of a row that was deleted; false: so long ago that nobody sees it. */
 static bool
-form_datum(Build *b, uint64 rowid, const LtgVersion *v, Datum *values, bool *isnull)
+fetch_toasted(Build *b, const LtgVersion *v)
+{
+	MemoryContext old;
+	bool		there;
+
+	if (b->used == NULL || !lightning_row_has_external(v->payload, v->payload_len))
+		return true;
+	old = MemoryContextSwitchTo(b->econtext->ecxt_per_tuple_memory);
+	there = lightning_toast_fetch(b->slot, b->used);
+	MemoryContextSwitchTo(old);
+	return there;
+}
+
+/* The values to index; false: the row is not for a partial index, or gone. */
+static bool
+form_datum(Build *b, uint64 rowid, const LtgVersion *v, bool alive, Datum *values, bool *isnull)
 {
 	MemoryContextReset(b->econtext->ecxt_per_tuple_memory);
 	lightning_slot_store(b->slot, b->rel, rowid, v, false);
+	if (!alive && !fetch_toasted(b, v))
+		return false;
 	if (b->predicate != NULL && !ExecQual(b->predicate, b->econtext))
 		return false;
 	FormIndexDatum(b->info, b->slot, b->estate, values, isnull);
@@ -87,7 +116,7 @@ index_row(Build *b, uint64 rowid, const LtgVersion *v, bool alive)
 	bool		isnull[INDEX_MAX_KEYS];
 	ItemPointerData tid;
 
-	if (!form_datum(b, rowid, v, values, isnull))
+	if (!form_datum(b, rowid, v, alive, values, isnull))
 		return;
 	lightning_set_tid(&tid, rowid, 0);
 	b->callback(b->index, &tid, values, isnull, alive, b->callback_state);
@@ -389,7 +418,7 @@ lightning_index_validate_scan(Relation table_rel, Relation index_rel, struct Ind
 			have_indexed = next_indexed(state, &indexed);
 		if (have_indexed && indexed == rowid)
 			continue;
-		if (!form_datum(&b, rowid, &v, values, isnull))
+		if (!form_datum(&b, rowid, &v, true, values, isnull))
 			continue;
 
 		/* also checks uniqueness: of this row as it is now, by its TID */

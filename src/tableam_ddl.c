@@ -33,6 +33,7 @@
 #include "lightning.h"
 #include "row.h"
 #include "scan.h"
+#include "toast.h"
 #include "versions.h"
 #include "wal.h"
 
@@ -333,26 +334,55 @@ names_new_row(const LtgVersion *v)
 	return v->kind == LTG_DELETE && v->aux != LTG_AUX_NONE && v->aux != LTG_AUX_OTHER_PARTITION;
 }
 
-/* How many versions, from the newest on, somebody may still see. */
+/* One that was replaced: are its long values still there? */
+static bool
+is_whole(Copy *c, const LtgVersion *v)
+{
+	MemoryContext old;
+	bool		whole;
+
+	if (!c->renumber || (row_header(v->payload) & ROW_HAS_EXTERNAL) == 0)
+		return true;
+	MemoryContextReset(c->row_context);
+	old = MemoryContextSwitchTo(c->row_context);
+	lightning_slot_store(c->slot, c->from, 0, v, false);
+	whole = lightning_toast_fetch(c->slot, NULL);
+	ExecClearTuple(c->slot);
+	MemoryContextSwitchTo(old);
+	return whole;
+}
+
+/*
+ * How many versions, from the newest on, somebody may still see.  Where one has lost
+ * its long values (see lightning_toast_fetch), nobody needs it, or an older one.  The
+ * caller's lock on the TOAST relation sees to it that what is there stays.
+ */
 static int
 needed_versions(Copy *c, const LightningVersions *kv)
 {
+	bool		replaced = false;
 	bool		mine;
 
 	for (int i = 0; i < kv->n; i++)
 	{
-		LtgState	fate = lightning_version_fate(&kv->v[i], &mine);
+		const LtgVersion *v = &kv->v[i];
+		LtgState	fate = lightning_version_fate(v, &mine);
 
-		if (fate == LTG_SETTLED || (fate == LTG_COMMITTED && kv->v[i].xid < c->oldest))
+		if (fate == LTG_ABORTED)
+			continue;
+		if (replaced && v->kind == LTG_PUT && !is_whole(c, v))
+			return i;
+		if (fate == LTG_SETTLED || (fate == LTG_COMMITTED && v->xid < c->oldest))
 			return i + 1;
+		replaced = replaced || fate == LTG_COMMITTED;
 	}
 	return kv->n;
 }
 
+/* The n newest. */
 static void
-copy_versions(Copy *c, const LightningVersions *kv, uint64 rowid)
+copy_versions(Copy *c, const LightningVersions *kv, int n, uint64 rowid)
 {
-	int			n = needed_versions(c, kv);
 	bool		several = false;
 	bool		mine;
 
@@ -386,9 +416,12 @@ copy_row(Copy *c, const LightningVersions *kv)
 {
 	LightningRowState st;
 	uint64		rowid;
+	int			n = needed_versions(c, kv);
 
 	CHECK_FOR_INTERRUPTS();
 	lightning_classify_row(kv, c->oldest, &st);
+	if (st.status == LIGHTNING_ROW_RECENTLY_DEAD && st.newest >= n)
+		st.status = LIGHTNING_ROW_DEAD;
 	switch (st.status)
 	{
 		case LIGHTNING_ROW_NEVER:
@@ -415,7 +448,7 @@ copy_row(Copy *c, const LightningVersions *kv)
 		if (m != NULL)
 			m->new_rowid = rowid;
 	}
-	copy_versions(c, kv, rowid);
+	copy_versions(c, kv, n, rowid);
 }
 
 /*
@@ -584,6 +617,13 @@ copy_sorted(Copy *c, Relation index)
 			c->vacuumed += 1;
 			continue;
 		}
+		/* who was deleted may lose long values any time: copied now, out of order */
+		if (st.status == LIGHTNING_ROW_RECENTLY_DEAD &&
+			(row_header(row->v[st.newest].payload) & ROW_HAS_EXTERNAL) != 0)
+		{
+			copy_row(c, row);
+			continue;
+		}
 		lightning_slot_store(c->slot, c->from, row->rowid, &row->v[st.newest], false);
 		tuple = ExecCopySlotHeapTuple(c->slot);
 		tuplesort_putheaptuple(sort, tuple);
@@ -638,7 +678,7 @@ copy_in_place(Copy *c, const LightningVersions *kv)
 	lightning_classify_row(kv, c->oldest, &st);
 	if (st.status != LIGHTNING_ROW_NEVER)
 	{
-		copy_versions(c, kv, kv->rowid);
+		copy_versions(c, kv, needed_versions(c, kv), kv->rowid);
 		return;
 	}
 	gone.kind = LTG_GONE;

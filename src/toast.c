@@ -9,10 +9,15 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/heaptoast.h"
 #include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "access/table.h"
 #include "access/toast_internals.h"
+#include "utils/fmgroids.h"
 
 #include "lightning.h"
 #include "toast.h"
@@ -113,4 +118,78 @@ lightning_toast_delete(Relation rel, TupleTableSlot *oldslot, bool is_speculativ
 	oldtup = ExecCopySlotHeapTuple(oldslot);
 	heap_toast_delete(rel, oldtup, is_speculative);
 	heap_freetuple(oldtup);
+}
+
+/* All chunks of a value, put together; NULL if that fails. */
+static struct varlena *
+fetch_value(const struct varlena *value)
+{
+	struct varatt_external pointer;
+	struct varlena *result;
+	SnapshotData snapshot;
+	ScanKeyData key;
+	Relation	toast;
+	Relation   *indexes;
+	int			nindexes;
+	int			valid;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Size		size;
+	Size		got = 0;
+
+	VARATT_EXTERNAL_GET_POINTER(pointer, value);
+	size = VARATT_EXTERNAL_GET_EXTSIZE(pointer);
+	result = palloc(size + VARHDRSZ);
+	if (VARATT_EXTERNAL_IS_COMPRESSED(pointer))
+		SET_VARSIZE_COMPRESSED(result, size + VARHDRSZ);
+	else
+		SET_VARSIZE(result, size + VARHDRSZ);
+
+	toast = table_open(pointer.va_toastrelid, AccessShareLock);
+	valid = toast_open_indexes(toast, AccessShareLock, &indexes, &nindexes);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(pointer.va_valueid));
+	init_toast_snapshot(&snapshot);
+	scan = systable_beginscan_ordered(toast, indexes[valid], &snapshot, 1, &key);
+	while (got < size && (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+		int32		number = DatumGetInt32(fastgetattr(tuple, 2, RelationGetDescr(toast), &isnull));
+		struct varlena *chunk = (struct varlena *)
+		DatumGetPointer(fastgetattr(tuple, 3, RelationGetDescr(toast), &isnull));
+		Size		len = VARSIZE_ANY_EXHDR(chunk);
+
+		if (number != got / TOAST_MAX_CHUNK_SIZE || len != Min(size - got, TOAST_MAX_CHUNK_SIZE))
+			break;
+		memcpy(VARDATA(result) + got, VARDATA_ANY(chunk), len);
+		got += len;
+	}
+	systable_endscan_ordered(scan);
+	toast_close_indexes(indexes, nindexes, AccessShareLock);
+	table_close(toast, AccessShareLock);
+	return got == size ? result : NULL;
+}
+
+bool
+lightning_toast_fetch(TupleTableSlot *slot, const Bitmapset *attrs)
+{
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+	bool		all = attrs == NULL ||
+	bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, attrs);
+
+	slot_getallattrs(slot);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		struct varlena *value = (struct varlena *) DatumGetPointer(slot->tts_values[i]);
+
+		if (slot->tts_isnull[i] || att->attlen != -1 || att->attisdropped ||
+			!VARATT_IS_EXTERNAL_ONDISK(value) ||
+			!(all || bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, attrs)))
+			continue;
+		value = fetch_value(value);
+		if (value == NULL)
+			return false;
+		slot->tts_values[i] = PointerGetDatum(value);
+	}
+	return true;
 }

@@ -37,6 +37,19 @@ extern void lightning_toast_release(LightningToasted *out);
  */
 extern void lightning_toast_delete(Relation rel, TupleTableSlot *oldslot, bool is_speculative);
 
+/*
+ * For old versions, that others have replaced: values of the slot that live in the
+ * TOAST relation are replaced by ones in memory, those of the columns in `attrs` (as
+ * pull_varattnos() makes it; NULL: all).  False if chunks of them are gone.
+ *
+ * VACUUM removes chunks by its own horizon, which may be ahead of one that is
+ * computed later: a snapshot's xmin counts transactions of other databases, a
+ * standby's feedback comes late.  But whoever has such a snapshot sees the newer
+ * version, or he would have held VACUUM up.  So a version whose values are gone is
+ * one that nobody needs, whatever a horizon says.
+ */
+extern bool lightning_toast_fetch(TupleTableSlot *slot, const Bitmapset *attrs);
+
 /* Cheap: can this encoded row have values in the TOAST relation at all? */
 extern bool lightning_row_has_external(const uint8 *payload, uint32 len);
 
