@@ -11,7 +11,7 @@
 #
 #	make check			all tests; the last line is "N passed, N failed"
 #	make check-postgres	PostgreSQL's own suites on heap and on lightning
-#	make check-programs	sysbench, pgTAP and Alembic on lightning tables
+#	make check-programs	sysbench, pgTAP, Alembic and PostGIS on lightning tables
 #	make check-sanitizer	regression and isolation tests, built with ASan and UBSan
 #	make check-valgrind	regression tests on a server under valgrind (TESTS="scan ...")
 #	make soak			the crash cycles, standby and simulation for much longer

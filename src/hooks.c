@@ -2,7 +2,7 @@
  * hooks.c
  *	  Where PostgreSQL does not ask the table access method: commands on
  *	  databases, useless prefetching, dropped temporary tables, options of tables
- *	  (options.c).
+ *	  (options.c), tables of extensions (extension.c).
  */
 #include "postgres.h"
 
@@ -19,6 +19,7 @@
 #include "tcop/utility.h"
 #include "utils/rel.h"
 
+#include "extension.h"
 #include "logical.h"
 #include "options.h"
 #include "server.h"
@@ -158,6 +159,7 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 	Oid			dropped = InvalidOid;
 	bool		publication = IsA(stmt, CreatePublicationStmt) || IsA(stmt, AlterPublicationStmt);
 	LightningOptionsCommand options;
+	LightningExtensionCommand extension;
 
 	switch (nodeTag(stmt))
 	{
@@ -182,15 +184,18 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 
 	PG_TRY();
 	{
+		lightning_extension_begin(&extension, stmt);
 		lightning_options_begin(&options, &pstmt);
 		call_process_utility(pstmt, query, read_only, context, params, env, dest, qc);
 		lightning_options_done(&options);
+		lightning_extension_done(&extension);
 		if (publication)
 			lightning_check_publication(stmt);
 	}
 	PG_FINALLY();
 	{
 		lightning_options_end(&options);
+		lightning_extension_end(&extension);
 	}
 	PG_END_TRY();
 

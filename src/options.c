@@ -45,6 +45,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "extension.h"
 #include "options.h"
 #include "server.h"
 
@@ -512,6 +513,7 @@ lightning_options_created(Oid relid)
 	if (!HeapTupleIsValid(tuple))
 		return;
 	form = (Form_pg_class) GETSTRUCT(tuple);
+	lightning_extension_created(form);
 	wanted = cmd != NULL && strcmp(NameStr(form->relname), cmd->relname) == 0 &&
 		form->relkind != RELKIND_SEQUENCE && form->relkind != RELKIND_COMPOSITE_TYPE;
 	if (wanted)

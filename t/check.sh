@@ -18,9 +18,12 @@ PG_CONFIG=${PG_CONFIG:-pg_config}
 
 if [ "$(id -u)" = 0 ]; then
 	"$top/.ci/deps" bzip2 xz-utils ca-certificates || exit 1
+	case " ${*:-tap} " in
+		*" tap "*) "$top/.ci/deps" postgresql-15-cron postgresql-15-pglogical postgresql-15-partman || exit 1 ;;
+	esac
 	case " $* " in
 		*" valgrind "*) "$top/.ci/deps" valgrind || exit 1 ;;
-		*" programs "*) "$top/.ci/deps" sysbench postgresql-15-pgtap python3-alembic python3-psycopg2 || exit 1 ;;
+		*" programs "*) "$top/.ci/deps" sysbench postgresql-15-pgtap python3-alembic python3-psycopg2 postgresql-15-postgis-3 || exit 1 ;;
 	esac
 	work=$(mktemp -d /tmp/lightning-check.XXXXXX)
 	small=""
