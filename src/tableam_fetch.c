@@ -360,7 +360,6 @@ lightning_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 		if (kv->v[i].kind != LTG_DELETE || kv->v[i].aux == LTG_AUX_NONE ||
 			kv->v[i].aux == LTG_AUX_OTHER_PARTITION)
 			return;
-		Assert(kv->v[i].aux > rowid);
 		rowid = kv->v[i].aux;
 	}
 }
