@@ -68,6 +68,13 @@ extern LtgShared *lightning_region;
 /* ---- session.c (xact.c): the backend's engine session ---- */
 /* Opened at first use, reset at (sub)abort, closed at exit. */
 extern LtgSession *lightning_session(void);
+/*
+ * Around the log record and the change of a store itself: nobody else changes stores
+ * meanwhile.  A critical section: an error in it would leave the lock held, and the
+ * memory without what the log says.
+ */
+extern void lightning_ddl_begin(LtgSession *s);
+extern void lightning_ddl_end(LtgSession *s);
 
 /* ---- error.c: the one place where engine statuses become ereports ---- */
 /* No-op for OK, NOT_FOUND, END, BUSY.  rel may be NULL.  Clears s->err. */

@@ -210,13 +210,13 @@ lightning_lockstore_create(void)
 		bool		up;
 
 		LWLockAcquire(&shared->lock.lock, LW_EXCLUSIVE);
-		ltg_ddl_pin(s);
+		lightning_ddl_begin(s);
 		up = lightning_gate_is_up();
 		if (up && ltg_store_find(s, &lock_store_key, &store) == LTG_NOT_FOUND)
 			st = ltg_store_create(s, &lock_store_key, LTG_STORE_LOCKS,
 								  lightning_log_create_store(&lock_store_key, LTG_STORE_LOCKS),
 								  &store);
-		ltg_ddl_unpin(s);
+		lightning_ddl_end(s);
 		LWLockRelease(&shared->lock.lock);
 		store = NULL;
 		lightning_report(s, st, NULL);

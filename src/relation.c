@@ -348,9 +348,9 @@ drop_lost_temp_stores(void)
 		{
 			LtgStatus	st;
 
-			ltg_ddl_pin(s);
+			lightning_ddl_begin(s);
 			st = ltg_store_drop(s, &temp_stores[i], TEMP_DROPPED_AT);
-			ltg_ddl_unpin(s);
+			lightning_ddl_end(s);
 			if (st != LTG_OK)
 				ltg_clear_error(s);
 		}
@@ -421,10 +421,10 @@ create_passing_store(LtgSession *s, const LtgStoreKey *key)
 	LtgStore   *store;
 	LtgStatus	st;
 
-	ltg_ddl_pin(s);
+	lightning_ddl_begin(s);
 	st = ltg_store_create(s, key, LTG_STORE_TEMP | LTG_STORE_KEEP_GRAVES,
 						  ltg_next_unlogged_seq(s), &store);
-	ltg_ddl_unpin(s);
+	lightning_ddl_end(s);
 	lightning_report(s, st, NULL);
 }
 
@@ -487,15 +487,15 @@ lightning_create_store(const RelFileNode *node, char persistence, BackendId back
 	(void) GetCurrentTransactionId();
 	for (;;)
 	{
-		ltg_ddl_pin(s);
+		lightning_ddl_begin(s);
 		if (lightning_gate_is_up())
 			break;
-		ltg_ddl_unpin(s);
+		lightning_ddl_end(s);
 		lightning_gate_wait();
 	}
 	stamp = lightning_log_create_store(&key, flags);
 	st = ltg_store_create(s, &key, flags, stamp, &store);
-	ltg_ddl_unpin(s);
+	lightning_ddl_end(s);
 	lightning_report(s, st, NULL);
 }
 
@@ -526,14 +526,14 @@ drop_store(LtgSession *s, const LtgStoreKey *key, uint64 id)
 		ltg_clear_error(s);
 		return false;
 	}
-	ltg_ddl_pin(s);
+	lightning_ddl_begin(s);
 	if (!lightning_gate_is_up() || is_another(s, key, id))
 	{
-		ltg_ddl_unpin(s);
+		lightning_ddl_end(s);
 		return false;
 	}
 	st = ltg_store_drop(s, key, lightning_log_drop_store(key));
-	ltg_ddl_unpin(s);
+	lightning_ddl_end(s);
 	if (st != LTG_OK)
 		ltg_clear_error(s);
 	return st == LTG_OK;
@@ -775,17 +775,17 @@ lightning_sweep_orphans(LtgSession *s)
 			continue;
 		if (info[i].key.backend >= 0)
 		{
-			ltg_ddl_pin(s);
+			lightning_ddl_begin(s);
 			if (!is_another(s, &info[i].key, info[i].id))
 				st = ltg_store_drop(s, &info[i].key, TEMP_DROPPED_AT);
-			ltg_ddl_unpin(s);
+			lightning_ddl_end(s);
 		}
 		else if (recovery)
 		{
-			ltg_ddl_pin(s);
+			lightning_ddl_begin(s);
 			if (!is_another(s, &info[i].key, info[i].id))
 				st = ltg_store_drop(s, &info[i].key, GetXLogReplayRecPtr(NULL));
-			ltg_ddl_unpin(s);
+			lightning_ddl_end(s);
 		}
 		else if (!drop_store(s, &info[i].key, info[i].id))
 			continue;
@@ -814,9 +814,9 @@ lightning_drop_temp_stores(LtgSession *s)
 	{
 		LtgStatus	st;
 
-		ltg_ddl_pin(s);
+		lightning_ddl_begin(s);
 		st = ltg_store_drop(s, &temp_stores[i], TEMP_DROPPED_AT);
-		ltg_ddl_unpin(s);
+		lightning_ddl_end(s);
 		if (st != LTG_OK)
 			ltg_clear_error(s);
 	}

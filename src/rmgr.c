@@ -630,13 +630,13 @@ redo_store(LtgSession *s, Reading *r)
 
 	if (r->bad)
 		damaged_record(r);
-	ltg_ddl_pin(s);
+	lightning_ddl_begin(s);
 	if (r->info == XLOG_LIGHTNING_DROP_STORE)
 		st = ltg_store_drop(s, &r->key, r->lsn);
 	else
 		st = ltg_store_create(s, &r->key, flags, r->lsn, &store);
 	lightning_recovery_applied(r->lsn);
-	ltg_ddl_unpin(s);
+	lightning_ddl_end(s);
 	lightning_report(s, st, NULL);
 }
 

@@ -66,6 +66,20 @@ lightning_session(void)
 	return session;
 }
 
+void
+lightning_ddl_begin(LtgSession *s)
+{
+	ltg_ddl_pin(s);
+	START_CRIT_SECTION();
+}
+
+void
+lightning_ddl_end(LtgSession *s)
+{
+	END_CRIT_SECTION();
+	ltg_ddl_unpin(s);
+}
+
 #ifdef USE_ASSERT_CHECKING
 bool		lightning_catalogs_closed = false;
 

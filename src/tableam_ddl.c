@@ -91,10 +91,10 @@ lightning_relation_nontransactional_truncate(Relation rel)
 	/* the record and the change itself belong to one generation */
 	for (;;)
 	{
-		ltg_ddl_pin(s);
+		lightning_ddl_begin(s);
 		if ((info.flags & LTG_STORE_TEMP) != 0 || lightning_gate_is_up())
 			break;
-		ltg_ddl_unpin(s);
+		lightning_ddl_end(s);
 		lightning_gate_wait();
 	}
 	if (info.flags & LTG_STORE_TEMP)
@@ -102,7 +102,7 @@ lightning_relation_nontransactional_truncate(Relation rel)
 	else
 		stamp = lightning_log_truncate_store(&key, info.flags);
 	st = ltg_store_create(s, &key, info.flags, stamp, &store);
-	ltg_ddl_unpin(s);
+	lightning_ddl_end(s);
 	lightning_report(s, st, rel);
 }
 

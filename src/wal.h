@@ -85,7 +85,7 @@
 #define LIGHTNING_WAL_BATCH_ROWS	4096
 
 /*
- * Whole stores.  The caller holds ltg_ddl_pin over this and the change itself.
+ * Whole stores.  The caller holds lightning_ddl_begin over this and the change itself.
  * Return the end of the record: the stamp, or the LSN of the drop.  Temporary
  * stores are never logged; unlogged ones are (their creation only).
  */

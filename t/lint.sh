@@ -25,6 +25,7 @@ grep -nE '#include "(tree|lt|port)/' engine/storage/*.[ch] | complain "storage/ 
 grep -nE '#include "(lt|port)/' engine/tree/*.[ch] engine/*.[ch] | complain "tree/ may not include hosts"
 grep -nE '#include "(\.\./engine/|)(tree|storage|lt|port)/(memtable|run|publish|shared|cache|manifest|lt|port_posix)' src/*.[ch] |
 	complain "src/ may include only the engine's public headers"
+grep -nE '\bltg_ddl_(un)?pin' src/*.[ch] | grep -v '^src/session.c' | complain "lightning_ddl_begin and lightning_ddl_end, instead"
 grep -n PG_VERSION_NUM src/*.[ch] | grep -v '^src/compat.h' | complain "PG_VERSION_NUM belongs in src/compat.h"
 
 # ---- what the engine's core may call ----
