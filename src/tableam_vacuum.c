@@ -46,6 +46,9 @@
 #define COMPACT_GRAVES_SHARE 0.2
 /* So is this share of superseded versions, when a user runs VACUUM. */
 #define COMPACT_SUPERSEDED_SHARE 0.05
+/* What a VACUUM found dead is worth a flush from this many rows, and this share. */
+#define FLUSH_DEAD_MIN 10000
+#define FLUSH_DEAD_SHARE 0.2
 
 typedef struct Vacuum
 {
@@ -299,6 +302,17 @@ oldest_unsettled(Vacuum *vac, const LtgStoreInfo *info)
 	return vac->oldest_xmin;
 }
 
+/*
+ * Scans would meet what this VACUUM has found dead: in memory, or in files hidden by
+ * what is in memory.  A flush leaves out what nobody needs, and a merge finds the rest.
+ */
+static bool
+much_is_dead(const Vacuum *vac)
+{
+	return vac->removed >= FLUSH_DEAD_MIN &&
+		vac->removed >= (vac->removed + vac->live) * FLUSH_DEAD_SHARE;
+}
+
 static TransactionId
 settle(Vacuum *vac, TransactionId freeze_limit)
 {
@@ -312,7 +326,7 @@ settle(Vacuum *vac, TransactionId freeze_limit)
 	bool		compact;
 
 	ltg_store_info(s, store, &info);
-	if (vac->aggressive && info.memtable_keys > 0)
+	if (info.memtable_keys > 0 && (vac->aggressive || much_is_dead(vac)))
 	{
 		st = ltg_flush_upto(s, GetXLogInsertRecPtr(), &flushed);
 		if (st != LTG_BUSY)

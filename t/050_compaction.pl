@@ -49,6 +49,17 @@ is($node->safe_psql('postgres', "VACUUM d; SELECT lightning_compact('d');
 	SELECT tombstones FROM pg_stat_lightning_runs WHERE relname = 'd'"), "\n0",
 	'VACUUM clears them');
 
+# ---- nor do dead rows stay in memory, or under what is in memory, for scans to meet ----
+$node->safe_psql('postgres', <<SQL);
+CREATE TABLE m (id int) USING lightning;
+INSERT INTO m SELECT generate_series(1, 5000);
+SELECT lightning_flush();
+INSERT INTO m SELECT generate_series(5001, 12000);
+DELETE FROM m;
+SQL
+is($node->safe_psql('postgres', "VACUUM m; SELECT entries, memtable_keys FROM pg_stat_lightning_runs WHERE relname = 'm'"),
+	'0|0', 'VACUUM leaves nothing of a table that was emptied');
+
 # ---- a rate limit, changed by reload ----
 my $sql = 'SELECT rate_limit_waits FROM pg_stat_lightning_compaction';
 $node->safe_psql('postgres', "ALTER SYSTEM SET lightning.compaction_rate_limit = '256kB'");
