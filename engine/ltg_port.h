@@ -199,6 +199,10 @@ struct LtgPort
 	LtgStatus	(*xid_status) (LtgPort *port, LtgXid xid, LtgXidStatus *status,
 							   LtgError *err);
 	LtgXid		(*horizon) (LtgPort *port);
+	/*
+	 * Like horizon, for readers: nothing is settled by it.  NULL: not known.
+	 */
+	LtgXid		(*seen_below) (LtgPort *port);
 
 	/*
 	 * Known snapshots; live may be NULL: none is known, and the horizon stands for

@@ -244,6 +244,7 @@ lightning_key_rowid(const uint8 *key)
 extern LtgXid lightning_widen_xid(TransactionId xid);
 /* My current (sub)transaction's id, assigned if need be. */
 extern LtgXid lightning_my_xid(void);
+extern LtgXid lightning_seen_below(void);
 extern LtgXid lightning_horizon(void);
 /* In recovery "not known" is in progress. May ereport. */
 extern LtgXidStatus lightning_xid_status(LtgXid xid);

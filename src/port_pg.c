@@ -599,6 +599,16 @@ port_horizon(LtgPort *port)
 	return lightning_horizon();
 }
 
+static LtgXid
+port_seen_below(LtgPort *port)
+{
+	LightningPort *lp = (LightningPort *) port;
+
+	if (lp->plain_files)
+		return 0;
+	return lightning_seen_below();
+}
+
 static void
 port_live(LtgPort *port, LtgLive *live)
 {
@@ -659,6 +669,7 @@ lightning_port_create(void)
 	lp->port.wal_flush = port_wal_flush;
 	lp->port.xid_status = port_xid_status;
 	lp->port.horizon = port_horizon;
+	lp->port.seen_below = port_seen_below;
 	lp->port.live = port_live;
 	lp->port.sees = port_sees;
 	lp->port.live_end = port_live_end;

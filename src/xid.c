@@ -77,12 +77,12 @@ lightning_my_xid(void)
 	return U64FromFullTransactionId(GetCurrentFullTransactionId());
 }
 
+/* Every snapshot there is on this node, or will be, sees what committed below it. */
 LtgXid
-lightning_horizon(void)
+lightning_seen_below(void)
 {
 	TransactionId oldest;
 	uint64		next;
-	LtgXid		wide;
 
 	/*
 	 * Before hot standby is active there is no telling who is running (and
@@ -93,7 +93,17 @@ lightning_horizon(void)
 
 	oldest = GetOldestNonRemovableTransactionId(NULL);
 	next = next_xid();
-	wide = next + (int64) (int32) (oldest - (uint32) next);
+	return next + (int64) (int32) (oldest - (uint32) next);
+}
+
+/* The same, to settle versions by it. */
+LtgXid
+lightning_horizon(void)
+{
+	LtgXid		wide = lightning_seen_below();
+
+	if (wide == 0)
+		return 0;
 	if (wide > ended_below)
 		ended_below = wide;
 	lightning_note_horizon(wide);

@@ -226,6 +226,13 @@ hook_horizon(LtgPort *port)
 	return lt_xids_horizon(db->xids);
 }
 
+/* For reads only: no file comes of it. */
+static LtgXid
+hook_seen_below(LtgPort *port)
+{
+	return lt_xids_horizon(((lt_db *) port)->xids);
+}
+
 static void
 hook_live(LtgPort *port, LtgLive *live)
 {
@@ -260,6 +267,7 @@ init_port(lt_db *db, LtgPort *base)
 	db->port.wal_flush = hook_wal_flush;
 	db->port.xid_status = hook_xid_status;
 	db->port.horizon = hook_horizon;
+	db->port.seen_below = hook_seen_below;
 	db->port.live = hook_live;
 	db->port.sees = hook_sees;
 	db->port.interrupted = hook_interrupted;

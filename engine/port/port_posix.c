@@ -534,6 +534,7 @@ static const LtgPort posix_calls = {
 	.wal_flush = posix_wal_flush,
 	.xid_status = posix_xid_status,
 	.horizon = posix_horizon,
+	.seen_below = posix_horizon,
 	.live = posix_live,
 	.sees = posix_sees,
 };

@@ -523,6 +523,30 @@ check_snapshot(Model *m, RigSnapshot *snap)
 /* ---- steps ---- */
 
 static void
+write_key(Model *m, uint32_t s, ModelKey *k, LtgXid xid, uint32_t cid, bool deleting)
+{
+	ModelVersion mv = {.xid = xid, .cid = cid, .kind = deleting ? LTG_DELETE : LTG_PUT};
+	uint8_t		payload[BIG_PAYLOAD];
+
+	/* taken back before anybody could see it */
+	if (mv.kind == LTG_DELETE && all_own(m, k, mv.xid))
+		mv.kind = LTG_GONE;
+	mv.len = mv.kind != LTG_PUT ? 0 : lrig_below(&m->rnd, m->max_len);
+	if (mv.kind == LTG_PUT && lrig_below(&m->rnd, 200) == 0)
+		mv.len = sizeof(payload);
+	mv.fill = (uint32_t) lrig_random(&m->rnd);
+	make_payload(payload, mv.len, mv.fill);
+	mv.seq = lrig_write(&m->rig, m->store[s], k->key, k->key_len, mv.kind, payload, mv.len,
+					   mv.xid, mv.cid);
+	if (k->n == k->cap)
+	{
+		k->cap = k->cap == 0 ? 8 : k->cap * 2;
+		k->v = realloc(k->v, k->cap * sizeof(*k->v));
+	}
+	k->v[k->n++] = mv;
+}
+
+static void
 step_write(Model *m)
 {
 	uint32_t	x = lrig_below(&m->rnd, XACTS);
@@ -540,30 +564,54 @@ step_write(Model *m)
 	{
 		uint32_t	at = sequential ? (first + i) % KEYS : lrig_below(&m->rnd, KEYS);
 		ModelKey   *k = &m->keys[s][at];
-		ModelVersion mv = {.xid = m->xact[x].xid, .cid = m->xact[x].cid};
-		uint8_t		payload[BIG_PAYLOAD];
 
-		if (!may_write(m, k, mv.xid))
-			continue;
-		mv.kind = lrig_below(&m->rnd, 4) == 0 ? LTG_DELETE : LTG_PUT;
-		/* taken back before anybody could see it */
-		if (mv.kind == LTG_DELETE && all_own(m, k, mv.xid))
-			mv.kind = LTG_GONE;
-		mv.len = mv.kind != LTG_PUT ? 0 : lrig_below(&m->rnd, m->max_len);
-		if (mv.kind == LTG_PUT && lrig_below(&m->rnd, 200) == 0)
-			mv.len = sizeof(payload);
-		mv.fill = (uint32_t) lrig_random(&m->rnd);
-		make_payload(payload, mv.len, mv.fill);
-		mv.seq = lrig_write(&m->rig, m->store[s], k->key, k->key_len, mv.kind, payload, mv.len,
-						   mv.xid, mv.cid);
-		if (k->n == k->cap)
-		{
-			k->cap = k->cap == 0 ? 8 : k->cap * 2;
-			k->v = realloc(k->v, k->cap * sizeof(*k->v));
-		}
-		k->v[k->n++] = mv;
+		if (may_write(m, k, m->xact[x].xid))
+			write_key(m, s, k, m->xact[x].xid, m->xact[x].cid, lrig_below(&m->rnd, 4) == 0);
 	}
 	m->xact[x].cid++;
+}
+
+static void
+scan_now(Model *m, uint32_t s)
+{
+	RigSnapshot *snap = lrig_snapshot(&m->rig, 0, 0);
+
+	check_scan(m, s, snap);
+	lrig_release(&m->rig, snap);
+}
+
+/*
+ * Most keys of a range go, scans pass through it and learn so, then some of them come
+ * back, and perhaps one in between that was not there.
+ */
+static void
+step_sweep(Model *m)
+{
+	uint32_t	s = lrig_below(&m->rnd, STORES);
+	uint32_t	first = lrig_below(&m->rnd, KEYS);
+	uint32_t	n = 30 + lrig_below(&m->rnd, KEYS / 2);
+	uint32_t	leave = 1 + lrig_below(&m->rnd, 60);
+
+	for (int back = 0; back < 2; back++)
+	{
+		LtgXid		xid = lrig_begin(&m->rig);
+
+		for (uint32_t i = 0; i < n; i++)
+		{
+			ModelKey   *k = &m->keys[s][(first + i) % KEYS];
+
+			if ((lrig_below(&m->rnd, leave) == 0) == (back == 1) && may_write(m, k, xid))
+				write_key(m, s, k, xid, 0, back == 0);
+			if (back == 1 && lrig_below(&m->rnd, 30) == 0)
+				scan_now(m, s);
+		}
+		lrig_end(&m->rig, xid, lrig_below(&m->rnd, 5) != 0);
+		for (int i = 0; i < 3; i++)
+			scan_now(m, s);
+		for (uint32_t i = 0; i < SNAPS; i++)
+			if (m->snap[i] != NULL)
+				check_scan(m, s, m->snap[i]);
+	}
 }
 
 static void
@@ -763,6 +811,8 @@ run_seed(uint64_t seed, uint32_t steps)
 			step_restart(m);
 		else if (what < 95)
 			step_check(m);
+		else if (what < 97)
+			step_sweep(m);
 	}
 	for (uint32_t x = 0; x < XACTS; x++)
 		while (m->xact[x].xid != 0)

@@ -195,7 +195,7 @@ size_t
 ltg_mem_need(uint32_t key_len, uint32_t payload_len)
 {
 	return node_bytes(NODE_LEVELS_RESERVED, key_len) + sizeof(LtgMemVersion) +
-		sizeof(uint64_t) + LTG_ALIGN8((uint64_t) payload_len);
+		LTG_MEM_TOMBSTONE_BYTES + LTG_ALIGN8((uint64_t) payload_len);
 }
 
 /* ---- lists ---- */
@@ -247,6 +247,7 @@ list_push(LtgGeneration *g, uint64_t store_id, uint64_t at)
 	atomic_init(&l->max_seq, 0);
 	atomic_init(&l->min_seq, UINT64_MAX);
 	atomic_init(&l->min_xid, UINT64_MAX);
+	atomic_init(&l->breaks, 0);
 	for (;;)
 	{
 		LtgMemList *other = list_in_chain(g, first, store_id, h);
@@ -418,7 +419,10 @@ make_version(LtgGeneration *g, const LtgVersion *v, uint32_t older, uint64_t *cu
 	atomic_init(&mv->state, (uint8_t) v->state);
 	mv->flags = v->flags;
 	if (v->kind != LTG_PUT)
+	{
 		*data++ = v->aux;
+		*data++ = 0;
+	}
 	if (v->payload_len > 0)
 		memcpy(data, v->payload, v->payload_len);
 	*cursor += (uint64_t) ((uint8_t *) data - (uint8_t *) mv) +
@@ -488,7 +492,7 @@ make_node(LtgGeneration *g, LtgMemList *l, const uint8_t *key, uint32_t key_len,
 	n->list = ltg_mem_place(g, l);
 	n->key_len = (uint16_t) key_len;
 	n->height = (uint8_t) height;
-	n->pad = 0;
+	atomic_init(&n->marks, LTG_MEM_BORN);
 	bytes = (uint8_t *) n + sizeof(LtgMemNode) +
 		LTG_ALIGN8((uint64_t) height * sizeof(LtgMemLink));
 	if (key_len > 0)
@@ -562,8 +566,11 @@ search_from_tail(const LtgGeneration *g, LtgMemList *l, const LtgMemKey *k,
 	return true;
 }
 
-/* Link n at one level; before/after say where it was to go a moment ago. */
-static void
+/*
+ * Link n at one level; before/after say where it was to go a moment ago.  Returns
+ * the links that it hangs on.
+ */
+static LtgMemLink *
 link_level(LtgGeneration *g, LtgMemList *l, LtgMemNode *n, const LtgMemKey *k,
 		   uint32_t level, LtgMemLink *before, uint32_t after)
 {
@@ -585,12 +592,21 @@ link_level(LtgGeneration *g, LtgMemList *l, LtgMemNode *n, const LtgMemKey *k,
 		}
 		atomic_store_explicit(&n->next[level], after, memory_order_relaxed);
 		if (atomic_compare_exchange_strong_explicit(&before[level], &after, mine,
-													memory_order_release,
+													memory_order_seq_cst,
 													memory_order_acquire))
 			break;
 	}
 	if (after == 0)
 		atomic_store_explicit(&l->tail[level], mine, memory_order_release);
+	return before;
+}
+
+/* Something was written to or behind this node: readers must not pass it (P2). */
+static void
+break_stretches(LtgMemList *l, const LtgMemNode *n)
+{
+	if (n != NULL && atomic_load_explicit(&n->marks, memory_order_seq_cst) != 0)
+		atomic_fetch_add_explicit(&l->breaks, 1, memory_order_seq_cst);
 }
 
 static void
@@ -610,10 +626,11 @@ link_node(LtgGeneration *g, LtgMemList *l, LtgMemNode *n, const LtgMemKey *k, ui
 			after[level] = atomic_load_explicit(&l->head[level], memory_order_acquire);
 		}
 	}
-	link_level(g, l, n, k, 0, before[0], after[0]);
+	break_stretches(l, ltg_mem_links_node(l, link_level(g, l, n, k, 0, before[0], after[0])));
+	atomic_fetch_and_explicit(&n->marks, (uint8_t) ~LTG_MEM_BORN, memory_order_seq_cst);
 	hash_push(g, n, h);
 	for (uint32_t level = 1; level < height; level++)
-		link_level(g, l, n, k, level, before[level], after[level]);
+		(void) link_level(g, l, n, k, level, before[level], after[level]);
 
 	in_use = atomic_load_explicit(&l->height, memory_order_relaxed);
 	while (in_use < height &&
@@ -642,7 +659,8 @@ ltg_mem_insert(LtgGeneration *g, uint64_t store_id, const uint8_t *key,
 
 		LTG_ASSERT(((LtgMemVersion *) ltg_mem_at(g, older))->seq <= v->seq);
 		mv = make_version(g, v, older, cursor);
-		atomic_store_explicit(&n->newest, ltg_mem_place(g, mv), memory_order_release);
+		atomic_store_explicit(&n->newest, ltg_mem_place(g, mv), memory_order_seq_cst);
+		break_stretches(l, n);
 	}
 	else
 	{
@@ -685,7 +703,12 @@ ltg_mem_read(const LtgMemVersion *mv, LtgVersion *v)
 	v->cid = mv->cid;
 	v->xid = v->state == LTG_SETTLED ? 0 : mv->xid;
 	v->seq = mv->seq;
-	v->aux = mv->kind == LTG_PUT ? 0 : *data++;
+	v->aux = 0;
+	if (mv->kind != LTG_PUT)
+	{
+		v->aux = *data;
+		data += LTG_MEM_TOMBSTONE_BYTES / sizeof(*data);
+	}
 	v->payload = (const uint8_t *) data;
 	v->payload_len = mv->payload_len;
 }

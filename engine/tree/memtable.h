@@ -5,7 +5,8 @@
  *
  * Each key is one node; its versions hang off it newest first.  Links are
  * 32-bit arena offsets (in 8-byte units).  Nothing is ever unlinked; the arena
- * is freed whole.
+ * is freed whole.  Readers note stretches of dead keys for each other, so that
+ * they need not walk through them again (memtable_pass.c).
  *
  * Concurrency
  *	 M1. Inserts of different keys run in parallel (CAS).
@@ -105,5 +106,28 @@ typedef void (*LtgStoreFn) (void *arg, uint64_t store_id, uint64_t nodes, uint64
 extern void ltg_gen_stores(LtgGeneration *g, LtgStoreFn fn, void *arg);
 /* Every documented invariant; REQUIRES no concurrent writers. */
 extern bool ltg_gen_check(LtgGeneration *g, char *msg, size_t msg_size);
+
+/*
+ * A walk from node to node over keys of which nobody sees anything any more.  p is
+ * zero at first, and again when the walk has met another key.
+ */
+typedef struct LtgMemPass
+{
+	LtgMemVersion *from;		/* the tombstone that the stretch begins with, or NULL */
+	uint32_t	upto;			/* place of the node behind the stretch */
+	uint32_t	breaks;
+	uint32_t	seen;			/* keys in a row */
+	uint32_t	gained;			/* since it was noted */
+} LtgMemPass;
+
+/*
+ * The node behind n, of which the caller has read the versions from `newest` on: they
+ * were aborted, but for a tombstone, perhaps, that every snapshot sees.  Keys like n
+ * are left out if that is known (*far).  NULL at the end.  See memtable_pass.c.
+ */
+extern LtgMemNode *ltg_mem_pass(LtgGeneration *g, LtgMemList *l, LtgMemPass *p,
+								LtgMemNode *n, LtgMemVersion *newest, bool *far);
+/* The walk has ended or goes on elsewhere: note what it has found. */
+extern void ltg_mem_pass_end(LtgMemPass *p);
 
 #endif

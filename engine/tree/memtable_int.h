@@ -1,6 +1,6 @@
 /*
  * memtable_int.h
- *	  Layout of a generation's arena; private to memtable.c and memtable_iter.c.
+ *	  Layout of a generation's arena; private to memtable*.c.
  *
  *	 header | store buckets | hash buckets | body: nodes, versions | lists
  *
@@ -56,6 +56,7 @@ struct LtgMemList
 	LtgMemLink	head[LTG_MEM_HEIGHT_MAX];
 	_Atomic uint64_t min_seq;	/* UINT64_MAX: none */
 	_Atomic LtgXid min_xid;		/* the same */
+	_Atomic uint32_t breaks;	/* counts what voids all notes of dead stretches */
 
 	/* hints: some node that once was the last of its level */
 	_Alignas(LTG_CACHE_LINE) LtgMemLink tail[LTG_MEM_HEIGHT_MAX];
@@ -76,11 +77,17 @@ struct LtgMemNode
 	uint32_t	list;			/* place of the list */
 	uint16_t	key_len;
 	uint8_t		height;
-	uint8_t		pad;
+	_Atomic uint8_t marks;		/* LTG_MEM_* */
 	LtgMemLink	next[];
 };
 
-/* Payload follows; a tombstone's aux comes first. */
+#define LTG_MEM_COVERED 0x01	/* a dead stretch may go on behind the node */
+#define LTG_MEM_BORN 0x02		/* being linked: as if it was covered */
+
+/*
+ * Payload follows; of a tombstone, behind its aux and the note of the dead stretch
+ * that begins with it: breaks << 32 | place of the node behind, 0: none.
+ */
 struct LtgMemVersion
 {
 	uint32_t	older;
@@ -97,6 +104,15 @@ struct LtgMemVersion
 
 _Static_assert(sizeof(LtgMemNode) == 16, "node header");
 _Static_assert(sizeof(LtgMemVersion) == 32, "version header");
+
+#define LTG_MEM_TOMBSTONE_BYTES (2 * sizeof(uint64_t))
+
+static inline _Atomic uint64_t *
+ltg_mem_stretch(LtgMemVersion *tombstone)
+{
+	return (_Atomic uint64_t *) &tombstone->data[1];
+}
+
 /* A key to search for, with its first eight bytes as a number. */
 typedef struct LtgMemKey
 {

@@ -241,7 +241,7 @@ check_versions(Check *c, LtgMemNode *n)
 
 		if (!in_body(c, place, sizeof(*mv)) ||
 			!in_body(c, place, sizeof(*mv) + mv->payload_len +
-					 (mv->kind == LTG_PUT ? 0 : sizeof(uint64_t))))
+					 (mv->kind == LTG_PUT ? 0 : LTG_MEM_TOMBSTONE_BYTES)))
 			return bad(c, "version outside the arena", place);
 		if (mv->seq > newer)
 			return bad(c, "versions are not newest first", place);
@@ -287,6 +287,37 @@ check_level(Check *c, uint32_t level, uint64_t *count)
 	return true;
 }
 
+/* P1: what a valid note leaves out is covered, and dead. */
+static bool
+check_stretch(Check *c, LtgMemNode *n)
+{
+	LtgMemVersion *mv = ltg_mem_newest((LtgGeneration *) (uintptr_t) c->g, n);
+	uint64_t	note;
+	uint32_t	place = ltg_mem_place(c->g, n);
+
+	if (mv->kind == LTG_PUT)
+		return true;
+	note = atomic_load_explicit(ltg_mem_stretch(mv), memory_order_relaxed);
+	if ((uint32_t) note == 0 ||
+		note >> 32 != atomic_load_explicit(&c->l->breaks, memory_order_relaxed))
+		return true;
+	while (place != (uint32_t) note)
+	{
+		if (place == 0)
+			return bad(c, "dead stretch without an end", ltg_mem_place(c->g, n));
+		n = ltg_mem_at(c->g, place);
+		if ((atomic_load_explicit(&n->marks, memory_order_relaxed) & LTG_MEM_COVERED) == 0)
+			return bad(c, "dead stretch over a node that is not covered", place);
+		mv = ltg_mem_newest((LtgGeneration *) (uintptr_t) c->g, n);
+		while (mv != NULL && atomic_load_explicit(&mv->state, memory_order_relaxed) == LTG_ABORTED)
+			mv = ltg_mem_older((LtgGeneration *) (uintptr_t) c->g, mv);
+		if (mv != NULL && mv->kind == LTG_PUT)
+			return bad(c, "dead stretch over a key with a row", place);
+		place = atomic_load_explicit(&n->next[0], memory_order_relaxed);
+	}
+	return true;
+}
+
 static bool
 check_list(Check *c)
 {
@@ -310,7 +341,7 @@ check_list(Check *c)
 
 				for (uint32_t i = 0; i < n->height; i++)
 					expected[i]++;
-				if (!check_versions(c, n))
+				if (!check_versions(c, n) || !check_stretch(c, n))
 					return false;
 				if (ltg_mem_find(g, c->l->store_id, key, n->key_len,
 								 ltg_key_hash(key, n->key_len)) != n)

@@ -163,9 +163,17 @@ ltg_merge_add_view(LtgMerge *m, uint64_t store_id, const LtgView *view, LtgXid u
 	return LTG_OK;
 }
 
+static void
+end_pass(LtgMerge *m)
+{
+	ltg_mem_pass_end(&m->pass);
+	m->passing = NULL;
+}
+
 void
 ltg_merge_clear(LtgMerge *m)
 {
+	end_pass(m);
 	for (uint32_t i = 0; i < m->n_src; i++)
 		if (m->src[i].it != NULL)
 			ltg_run_iter_close(m->src[i].it);
@@ -399,9 +407,36 @@ LtgStatus
 ltg_merge_next(LtgMerge *m)
 {
 	LTG_ASSERT(m->n_equal > 0);
+	if (m->passing != NULL)
+		end_pass(m);
 	/* from the back, so that what has not moved yet stays in front */
 	for (uint32_t i = m->n_equal; i-- > 0;)
 		LTG_TRY(replace(m, i, source_next(m, m->order[i])));
+	return settle_position(m);
+}
+
+LtgStatus
+ltg_merge_next_dead(LtgMerge *m)
+{
+	LtgMergeSource *src = m->order[0];
+	bool		far;
+	LtgStatus	st;
+
+	LTG_ASSERT(!m->backward);
+	if (m->n_equal != 1 || src->gen == NULL)
+		return ltg_merge_next(m);
+	if (m->passing != src)
+		end_pass(m);
+	m->passing = src;
+	src->node = ltg_mem_pass(src->gen, src->list, &m->pass, src->node, src->newest, &far);
+	st = source_load(src, src->node == NULL ? LTG_END : LTG_OK);
+	if (far && m->n_live > 1 && compare_keys(src, m->order[1]) > 0)
+	{
+		/* what the other source has there may be hidden by a tombstone of this one */
+		end_pass(m);
+		st = source_seek(m, src, m->order[1]->key, m->order[1]->key_len, false);
+	}
+	LTG_TRY(replace(m, 0, st));
 	return settle_position(m);
 }
 
@@ -416,8 +451,10 @@ ltg_merge_version(LtgMerge *m, LtgVersion *v)
 		m->v_started = true;
 		if (src->gen != NULL)
 		{
-			src->mv = first ? ltg_mem_newest(src->gen, src->node)
-				: ltg_mem_older(src->gen, src->mv);
+			if (first)
+				src->mv = src->newest = ltg_mem_newest(src->gen, src->node);
+			else
+				src->mv = ltg_mem_older(src->gen, src->mv);
 			if (src->mv != NULL)
 			{
 				ltg_mem_read(src->mv, v);
@@ -474,6 +511,7 @@ ltg_merge_leave_block(LtgMerge *m)
 	LtgStatus	st;
 
 	LTG_ASSERT(m->n_equal == 1 && src->gen == NULL);
+	end_pass(m);
 	st = m->backward ? ltg_run_iter_prev_block(src->it) : ltg_run_iter_next_block(src->it);
 	if (st == LTG_END)
 		st = source_next_run(m, src);
@@ -487,6 +525,7 @@ ltg_merge_skip_lone_to(LtgMerge *m, const uint8_t *key, uint32_t key_len)
 	LtgMergeSource *src = m->order[0];
 
 	LTG_ASSERT(m->n_equal == 1 && src->gen == NULL);
+	end_pass(m);
 	LTG_TRY(replace(m, 0, source_seek(m, src, key, key_len, false)));
 	return settle_position(m);
 }

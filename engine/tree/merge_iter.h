@@ -20,6 +20,7 @@ typedef struct LtgMergeSource
 	LtgMemList *list;
 	LtgMemNode *node;
 	LtgMemVersion *mv;
+	LtgMemVersion *newest;		/* the first version that was read of the key */
 	const LtgBound *from;		/* keys below it are left out; NULL: none */
 	/* or runs that follow each other in key order */
 	const LtgRunRef *run;
@@ -46,6 +47,9 @@ typedef struct LtgMerge
 	/* walk over the current key's versions */
 	uint32_t	v_src;
 	bool		v_started;
+	/* dead keys in a row, all from one generation */
+	LtgMergeSource *passing;	/* NULL: none */
+	LtgMemPass	pass;
 } LtgMerge;
 
 /* m is zeroed memory, or one that was cleared. */
@@ -82,6 +86,13 @@ extern LtgStatus ltg_merge_seek(LtgMerge *m, const uint8_t *key, uint32_t key_le
 								bool after) LTG_MUST_CHECK;
 /* The next key in the merge's direction. */
 extern LtgStatus ltg_merge_next(LtgMerge *m) LTG_MUST_CHECK;
+
+/*
+ * The same, forward, from a key whose versions were read: aborted ones and perhaps a
+ * tombstone that every snapshot sees.  May leave out more keys like this one, which
+ * only those who look for graves would miss.
+ */
+extern LtgStatus ltg_merge_next_dead(LtgMerge *m) LTG_MUST_CHECK;
 
 static inline void
 ltg_merge_key(const LtgMerge *m, const uint8_t **key, uint32_t *key_len)

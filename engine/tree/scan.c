@@ -21,6 +21,7 @@
 #define BLOCK_PATH_MIN 8		/* shorter stretches go row by row */
 #define SELECT_MIN 32			/* the same where rows have to be selected */
 #define KEYS_PER_EPOCH 16384	/* passed without giving a row */
+#define UNSURE_MAX 32			/* tombstones that may be older than all snapshots */
 
 static LtgStatus
 set_position(LtgScan *scan, const uint8_t *key, uint32_t key_len, bool after)
@@ -51,15 +52,34 @@ take_raw(LtgScan *scan, const uint8_t *key, uint32_t key_len)
 	return st == LTG_END ? LTG_OK : st;
 }
 
-/* The current key: add what the snapshot sees of it. */
+/* The snapshot sees this tombstone; does everybody?  Else others might need the row. */
+static bool
+is_dead(LtgScan *scan, const LtgVersion *v, LtgState fate)
+{
+	if (fate == LTG_SETTLED || v->kind == LTG_GONE)
+		return true;
+	if (fate != LTG_COMMITTED)
+		return false;
+	if (v->xid < scan->seen_below)
+		return true;
+	scan->unsure++;
+	return false;
+}
+
+/*
+ * The current key: add what the snapshot sees of it.  *dead: nobody sees anything,
+ * in none of the sources that have the key.
+ */
 static LtgStatus
-take_key(LtgScan *scan, const uint8_t *key, uint32_t key_len)
+take_key(LtgScan *scan, const uint8_t *key, uint32_t key_len, bool *dead)
 {
 	LtgVersion	v;
 	LtgStatus	st;
 
+	*dead = false;
 	if (scan->snap == NULL)
 		return take_raw(scan, key, key_len);
+	*dead = !scan->backward;
 	while ((st = ltg_merge_version(&scan->merge, &v)) == LTG_OK)
 	{
 		LtgState	fate;
@@ -69,8 +89,15 @@ take_key(LtgScan *scan, const uint8_t *key, uint32_t key_len)
 			return LTG_HOST_ERROR;
 		if (fate != v.state)
 			ltg_merge_mark(&scan->merge, fate);
+		if (fate != LTG_ABORTED && (v.kind == LTG_PUT || !seen))
+			*dead = false;
+		if (seen && v.kind == LTG_PUT)
+			return ltg_batch_add_row(scan, key, key_len, &v);
 		if (seen)
-			return v.kind == LTG_PUT ? ltg_batch_add_row(scan, key, key_len, &v) : LTG_OK;
+		{
+			*dead = *dead && is_dead(scan, &v, fate);
+			return LTG_OK;
+		}
 	}
 	return st == LTG_END ? LTG_OK : st;
 }
@@ -285,6 +312,7 @@ fill(LtgScan *scan)
 {
 	LtgMerge   *m = &scan->merge;
 	uint32_t	passed = 0;
+	bool		dead;
 	LtgStatus	st = start(scan);
 
 	while (st == LTG_OK)
@@ -315,12 +343,30 @@ fill(LtgScan *scan)
 			scan->block_wait = BLOCK_PATH_MIN;
 		}
 		scan->block_wait--;
-		LTG_TRY(take_key(scan, key, key_len));
+		LTG_TRY(take_key(scan, key, key_len, &dead));
 		if (ltg_batch_full(scan) || (++passed >= KEYS_PER_EPOCH && scan->n == 0))
 			return set_position(scan, key, key_len, true);
-		st = ltg_merge_next(m);
+		st = dead ? ltg_merge_next_dead(m) : ltg_merge_next(m);
 	}
 	return st;
+}
+
+/*
+ * Many tombstones were met that may be older than all snapshots, or may not: ask how
+ * old these are.  Outside of an epoch, since the host may have to wait for a lock.
+ */
+static void
+ask_seen_below(LtgScan *scan)
+{
+	LtgShared  *sh = scan->s->shared;
+	LtgPort    *port = scan->s->port;
+	uint64_t	known = atomic_load_explicit(&sh->seen_below, memory_order_relaxed);
+	LtgXid		below = port->seen_below == NULL ? 0 : port->seen_below(port);
+
+	while (known < below &&
+		   !atomic_compare_exchange_weak_explicit(&sh->seen_below, &known, below,
+												  memory_order_relaxed, memory_order_relaxed))
+		;
 }
 
 LtgStatus
@@ -339,10 +385,14 @@ ltg_scan_next(LtgScan *scan, LtgBatch *batch)
 	{
 		scan->block_wait = 0;
 		scan->copied_file = 0;
+		scan->unsure = 0;
+		scan->seen_below = atomic_load_explicit(&s->shared->seen_below, memory_order_relaxed);
 		ltg_epoch_enter(s);
 		st = fill(scan);
 		ltg_merge_clear(&scan->merge);
 		ltg_epoch_leave(s);
+		if (scan->unsure >= UNSURE_MAX)
+			ask_seen_below(scan);
 		if (st == LTG_OK && scan->n == 0 && s->port->interrupted(s->port))
 			return LTG_INTERRUPTED;
 	}

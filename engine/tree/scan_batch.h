@@ -71,6 +71,8 @@ struct LtgScan
 	bool		done;
 
 	LtgMerge	merge;
+	LtgXid		seen_below;		/* every snapshot sees what committed below it */
+	uint32_t	unsure;			/* tombstones in this call that are not below it */
 	uint32_t	block_wait;		/* rows to go before the block path is tried */
 	LtgFileId	copied_file;	/* block that was copied last in this call */
 	uint64_t	copied_offset;

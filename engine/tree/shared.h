@@ -251,6 +251,7 @@ struct LtgShared
 	_Atomic LtgSeq durable;		/* D; LTG_LOCK_META to change */
 	_Atomic uint64_t manifest;	/* number of the current one, 0 = none */
 	_Atomic uint64_t files_removed; /* counts removed data files */
+	_Atomic uint64_t seen_below;	/* the greatest answer of the port's seen_below */
 	_Atomic uint32_t hurried;	/* sessions whose flushes are to be short */
 
 	/* LTG_LOCK_META */
