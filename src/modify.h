@@ -108,6 +108,8 @@ typedef struct LightningRowLockState
 	bool		others;			/* somebody else holds some lock */
 	bool		mine;			/* this transaction holds some lock ... */
 	LockTupleMode my_mode;		/* ... the strongest */
+	TransactionId my_owner;		/* for lightning_rowlock_shown */
+	TransactionId other_owner;
 } LightningRowLockState;
 
 /* All of these REQUIRE the row's latch. */
@@ -115,7 +117,19 @@ extern void lightning_rowlock_probe(Relation rel, uint64 store_id, uint64 rowid,
 									LockTupleMode mode, LightningRowLockState *state);
 extern void lightning_rowlock_take(uint64 store_id, uint64 rowid, LockTupleMode mode);
 /*
- * Others' locks on a row go with it to its new rowid.  False: the latch has been
+ * Keep others away from a row while the latch is not held, until the row is
+ * written.  One row at a time; ends with the (sub)transaction, too.
+ */
+extern void lightning_rowlock_shield(uint64 store_id, uint64 rowid, LockTupleMode mode);
+extern void lightning_rowlock_unshield(void);
+/*
+ * Who has locked the row, to be shown as xmax of the version that an update makes
+ * of it, or invalid.  If there are several, where heap shows a multixact, it is one of
+ * them: others rather than this transaction, subtransactions rather than it.
+ */
+extern TransactionId lightning_rowlock_shown(const LightningRowLockState *state);
+/*
+ * Locks on a row go with it to its new rowid.  False: the latch has been
  * released and something was waited for: start over.
  */
 extern bool lightning_rowlock_copy(Relation rel, uint64 store_id, uint64 from_rowid,

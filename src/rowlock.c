@@ -7,8 +7,9 @@
  * locked in one mode, so locking many neighbouring rows takes little memory.
  * Nothing is written to the table.  When memory gets short, whoever wants more
  * moves entries, anybody's, to a store (lockstore.c); PREPARE TRANSACTION copies
- * its entries there.  A row that the transaction itself wrote needs no entry: its
- * unfinished version is the lock.
+ * its entries there.  A row that the transaction itself wrote needs no entry to
+ * keep others away, for its unfinished version does; if the transaction locks it,
+ * there is one all the same, since later updates show who has locked the row.
  *
  * Invariants
  *	 R1. Whether a row is locked is only decided, and locks on it are only
@@ -43,34 +44,7 @@
 
 #include "lockstore.h"
 #include "modify.h"
-#include "server.h"
-
-#define PARTITIONS 64
-#define NO_ENTRY 0				/* entries are numbered from 1 */
-
-typedef struct RowLockEntry
-{
-	uint64		store_id;
-	LtgXid		xid;			/* owner; 0 = free */
-	uint32		block;			/* rowid >> 8 */
-	uint32		next;			/* in the bucket or the free list */
-	uint64		rows[4];		/* bit rowid & 255 */
-	uint8		mode;			/* LockTupleMode */
-	bool		kept;			/* PREPARE has written (or is about to write) it to
-								 * the store of locks */
-} RowLockEntry;
-
-typedef struct RowLockShared
-{
-	int			tranche;
-	uint32		n_entries;
-	uint32		n_buckets;		/* power of two, at least PARTITIONS */
-	slock_t		free_mutex;
-	uint32		free_head;
-	uint32		n_free;
-	pg_atomic_uint32 hand;		/* the bucket that spilling looks at next */
-	LWLockPadded locks[PARTITIONS];
-} RowLockShared;
+#include "rowlock_int.h"
 
 /* What this backend has to clean up, in the order taken. */
 typedef struct HeldEntry
@@ -81,14 +55,24 @@ typedef struct HeldEntry
 	SubTransactionId subid;
 } HeldEntry;
 
-static RowLockShared *shared = NULL;
-static pg_atomic_uint32 *buckets;
-static RowLockEntry *entries;	/* [0] is unused */
+RowLocks	lightning_rl;
 
 static HeldEntry *held = NULL;
 static uint32 n_held = 0;
 static uint32 held_cap = 0;
-static bool took_locks = false; /* in this transaction */
+
+/*
+ * The row that is kept away from others while its long values are stored.  Not a
+ * lock that anybody asked for: only others see it.
+ */
+static struct
+{
+	bool		set;
+	uint64		store_id;
+	uint64		rowid;
+	LtgXid		xid;
+	LockTupleMode mode;
+}			shield;
 
 /*
  * Shared memory
@@ -123,14 +107,14 @@ lightning_rowlock_shmem_size(void)
 static void
 init_contents(void)
 {
-	shared->tranche = LWLockNewTrancheId();
-	shared->n_entries = entry_count();
-	shared->n_buckets = bucket_count();
+	lightning_rl.shared->tranche = LWLockNewTrancheId();
+	lightning_rl.shared->n_entries = entry_count();
+	lightning_rl.shared->n_buckets = bucket_count();
 	for (int i = 0; i < PARTITIONS; i++)
-		LWLockInitialize(&shared->locks[i].lock, shared->tranche);
-	SpinLockInit(&shared->free_mutex);
-	shared->n_free = shared->n_entries;
-	pg_atomic_init_u32(&shared->hand, 0);
+		LWLockInitialize(&lightning_rl.shared->locks[i].lock, lightning_rl.shared->tranche);
+	SpinLockInit(&lightning_rl.shared->free_mutex);
+	lightning_rl.shared->n_free = lightning_rl.shared->n_entries;
+	pg_atomic_init_u32(&lightning_rl.shared->hand, 0);
 }
 
 void
@@ -139,27 +123,27 @@ lightning_rowlock_shmem_init(void)
 	bool		found;
 	char	   *p;
 
-	shared = ShmemInitStruct("lightning row locks", lightning_rowlock_shmem_size(), &found);
+	lightning_rl.shared = ShmemInitStruct("lightning row locks", lightning_rowlock_shmem_size(), &found);
 	if (!found)
 		init_contents();
-	p = (char *) shared + MAXALIGN(sizeof(RowLockShared));
-	buckets = (pg_atomic_uint32 *) p;
-	p += MAXALIGN(shared->n_buckets * sizeof(pg_atomic_uint32));
-	entries = (RowLockEntry *) p;
-	p += MAXALIGN(((Size) shared->n_entries + 1) * sizeof(RowLockEntry));
+	p = (char *) lightning_rl.shared + MAXALIGN(sizeof(RowLockShared));
+	lightning_rl.buckets = (pg_atomic_uint32 *) p;
+	p += MAXALIGN(lightning_rl.shared->n_buckets * sizeof(pg_atomic_uint32));
+	lightning_rl.entries = (RowLockEntry *) p;
+	p += MAXALIGN(((Size) lightning_rl.shared->n_entries + 1) * sizeof(RowLockEntry));
 	lightning_lockstore_shmem_init(p, found);
 	if (!found)
 	{
-		for (uint32 i = 0; i < shared->n_buckets; i++)
-			pg_atomic_init_u32(&buckets[i], NO_ENTRY);
-		for (uint32 i = 1; i <= shared->n_entries; i++)
+		for (uint32 i = 0; i < lightning_rl.shared->n_buckets; i++)
+			pg_atomic_init_u32(&lightning_rl.buckets[i], NO_ENTRY);
+		for (uint32 i = 1; i <= lightning_rl.shared->n_entries; i++)
 		{
-			entries[i].xid = 0;
-			entries[i].next = i < shared->n_entries ? i + 1 : NO_ENTRY;
+			lightning_rl.entries[i].xid = 0;
+			lightning_rl.entries[i].next = i < lightning_rl.shared->n_entries ? i + 1 : NO_ENTRY;
 		}
-		shared->free_head = 1;
+		lightning_rl.shared->free_head = 1;
 	}
-	LWLockRegisterTranche(shared->tranche, "LightningRowLock");
+	LWLockRegisterTranche(lightning_rl.shared->tranche, "LightningRowLock");
 }
 
 static uint32
@@ -167,13 +151,13 @@ bucket_of(uint64 store_id, uint32 block)
 {
 	uint64		h = hash_combine64(murmurhash32(block), store_id * UINT64CONST(0x9E3779B97F4A7C15));
 
-	return (uint32) (h ^ h >> 32) & (shared->n_buckets - 1);
+	return (uint32) (h ^ h >> 32) & (lightning_rl.shared->n_buckets - 1);
 }
 
-static LWLock *
-partition_lock(uint32 bucket)
+LWLock *
+lightning_rl_lock(uint32 bucket)
 {
-	return &shared->locks[bucket % PARTITIONS].lock;
+	return &lightning_rl.shared->locks[bucket % PARTITIONS].lock;
 }
 
 static bool
@@ -204,36 +188,36 @@ pop_free(void)
 {
 	uint32		i;
 
-	SpinLockAcquire(&shared->free_mutex);
-	i = shared->free_head;
+	SpinLockAcquire(&lightning_rl.shared->free_mutex);
+	i = lightning_rl.shared->free_head;
 	if (i != NO_ENTRY)
 	{
-		shared->free_head = entries[i].next;
-		shared->n_free--;
+		lightning_rl.shared->free_head = lightning_rl.entries[i].next;
+		lightning_rl.shared->n_free--;
 	}
-	SpinLockRelease(&shared->free_mutex);
+	SpinLockRelease(&lightning_rl.shared->free_mutex);
 	return i;
 }
 
 static void
 push_free(uint32 i)
 {
-	entries[i].xid = 0;
-	SpinLockAcquire(&shared->free_mutex);
-	entries[i].next = shared->free_head;
-	shared->free_head = i;
-	shared->n_free++;
-	SpinLockRelease(&shared->free_mutex);
+	lightning_rl.entries[i].xid = 0;
+	SpinLockAcquire(&lightning_rl.shared->free_mutex);
+	lightning_rl.entries[i].next = lightning_rl.shared->free_head;
+	lightning_rl.shared->free_head = i;
+	lightning_rl.shared->n_free++;
+	SpinLockRelease(&lightning_rl.shared->free_mutex);
 }
 
 /* Unlink an entry from its bucket.  REQUIRES the partition lock, exclusive. */
-static void
-unlink_entry(uint32 bucket, uint32 prev, uint32 i)
+void
+lightning_rl_unlink(uint32 bucket, uint32 prev, uint32 i)
 {
 	if (prev == NO_ENTRY)
-		pg_atomic_write_u32(&buckets[bucket], entries[i].next);
+		pg_atomic_write_u32(&lightning_rl.buckets[bucket], lightning_rl.entries[i].next);
 	else
-		entries[prev].next = entries[i].next;
+		lightning_rl.entries[prev].next = lightning_rl.entries[i].next;
 	push_free(i);
 }
 
@@ -242,16 +226,16 @@ static void
 purge_bucket(uint32 bucket)
 {
 	uint32		prev = NO_ENTRY;
-	uint32		i = pg_atomic_read_u32(&buckets[bucket]);
+	uint32		i = lightning_rl_first(bucket);
 
 	while (i != NO_ENTRY)
 	{
-		uint32		next = entries[i].next;
+		uint32		next = lightning_rl.entries[i].next;
 
-		if (lightning_xact_goes_on(entries[i].xid))
+		if (lightning_xact_goes_on(lightning_rl.entries[i].xid))
 			prev = i;
 		else
-			unlink_entry(bucket, prev, i);
+			lightning_rl_unlink(bucket, prev, i);
 		i = next;
 	}
 }
@@ -259,143 +243,21 @@ purge_bucket(uint32 bucket)
 static void
 purge_all(void)
 {
-	for (uint32 b = 0; b < shared->n_buckets; b++)
+	for (uint32 b = 0; b < lightning_rl.shared->n_buckets; b++)
 	{
-		if (pg_atomic_read_u32(&buckets[b]) == NO_ENTRY)
+		if (lightning_rl_first(b) == NO_ENTRY)
 			continue;
-		LWLockAcquire(partition_lock(b), LW_EXCLUSIVE);
+		LWLockAcquire(lightning_rl_lock(b), LW_EXCLUSIVE);
 		purge_bucket(b);
-		LWLockRelease(partition_lock(b));
+		LWLockRelease(lightning_rl_lock(b));
 	}
 }
 
-static bool
-is_mine(LtgXid xid)
+bool
+lightning_rl_is_mine(LtgXid xid)
 {
 	return lightning_widen_xid((TransactionId) xid) == xid &&
 		TransactionIdIsCurrentTransactionId((TransactionId) xid);
-}
-
-/*
- * Spilling
- */
-static int
-compare_ids(const void *a, const void *b)
-{
-	uint64		x = ((const LtgStoreInfo *) a)->id;
-	uint64		y = ((const LtgStoreInfo *) b)->id;
-
-	return x < y ? -1 : x > y;
-}
-
-/* All stores, sorted for find_table. */
-static LtgStoreInfo *
-list_tables(uint32 *n)
-{
-	LtgStoreInfo *info = lightning_list_stores(lightning_session(), n);
-
-	qsort(info, *n, sizeof(LtgStoreInfo), compare_ids);
-	return info;
-}
-
-static const LtgStoreInfo *
-find_table(const LtgStoreInfo *info, uint32 n, uint64 id)
-{
-	LtgStoreInfo key;
-
-	key.id = id;
-	return bsearch(&key, info, n, sizeof(LtgStoreInfo), compare_ids);
-}
-
-static void
-describe_entry(const RowLockEntry *e, const LtgStoreKey *table, LightningRowLocks *l)
-{
-	l->table = *table;
-	l->block = e->block;
-	l->mode = e->mode;
-	l->xid = e->xid;
-	memcpy(l->rows, e->rows, sizeof(l->rows));
-}
-
-typedef struct Spill
-{
-	LtgStoreInfo *info;
-	uint32		n_info;
-	uint32		n;
-	uint32		entry[LIGHTNING_LOCKSTORE_BATCH];
-	uint32		bucket[LIGHTNING_LOCKSTORE_BATCH];
-	RowLockEntry copy[LIGHTNING_LOCKSTORE_BATCH];
-	LightningRowLocks locks[LIGHTNING_LOCKSTORE_BATCH];
-} Spill;
-
-static void
-gather_bucket(Spill *sp, uint32 bucket)
-{
-	if (pg_atomic_read_u32(&buckets[bucket]) == NO_ENTRY)
-		return;
-	LWLockAcquire(partition_lock(bucket), LW_SHARED);
-	for (uint32 i = pg_atomic_read_u32(&buckets[bucket]);
-		 i != NO_ENTRY && sp->n < LIGHTNING_LOCKSTORE_BATCH; i = entries[i].next)
-	{
-		const LtgStoreInfo *table = find_table(sp->info, sp->n_info, entries[i].store_id);
-
-		if (table == NULL || !lightning_xact_goes_on(entries[i].xid))
-			continue;
-		sp->entry[sp->n] = i;
-		sp->bucket[sp->n] = bucket;
-		sp->copy[sp->n] = entries[i];
-		describe_entry(&entries[i], &table->key, &sp->locks[sp->n]);
-		sp->n++;
-	}
-	LWLockRelease(partition_lock(bucket));
-}
-
-/* What was written goes, unless it has changed meanwhile. */
-static void
-remove_spilled(const Spill *sp, uint32 k)
-{
-	const RowLockEntry *was = &sp->copy[k];
-	uint32		bucket = sp->bucket[k];
-	uint32		prev = NO_ENTRY;
-
-	LWLockAcquire(partition_lock(bucket), LW_EXCLUSIVE);
-	for (uint32 i = pg_atomic_read_u32(&buckets[bucket]); i != NO_ENTRY; i = entries[i].next)
-	{
-		const RowLockEntry *e = &entries[i];
-
-		if (i == sp->entry[k])
-		{
-			if (e->xid == was->xid && e->store_id == was->store_id && e->block == was->block &&
-				e->mode == was->mode && memcmp(e->rows, was->rows, sizeof(e->rows)) == 0)
-				unlink_entry(bucket, prev, i);
-			break;
-		}
-		prev = i;
-	}
-	LWLockRelease(partition_lock(bucket));
-}
-
-static void
-spill(void)
-{
-	Spill	   *sp = palloc(sizeof(Spill));
-	uint32		looked_at = 0;
-
-	lightning_lockstore_create();
-	sp->info = list_tables(&sp->n_info);
-	while (looked_at < shared->n_buckets && shared->n_free < shared->n_entries / 2)
-	{
-		CHECK_FOR_INTERRUPTS();
-		sp->n = 0;
-		while (looked_at++ < shared->n_buckets && sp->n < LIGHTNING_LOCKSTORE_BATCH)
-			gather_bucket(sp, pg_atomic_fetch_add_u32(&shared->hand, 1) & (shared->n_buckets - 1));
-		(void) lightning_lockstore_write(sp->locks, sp->n);
-		lightning_stop_point("rowlock:spilled");
-		for (uint32 k = 0; k < sp->n; k++)
-			remove_spilled(sp, k);
-	}
-	pfree(sp->info);
-	pfree(sp);
 }
 
 /*
@@ -405,13 +267,13 @@ spill(void)
 static void
 make_room(void)
 {
-	uint32		reserve = Min(shared->n_entries / 4, (uint32) MaxBackends * 4);
+	uint32		reserve = Min(lightning_rl.shared->n_entries / 4, (uint32) MaxBackends * 4);
 
-	if (likely(shared->n_free >= reserve))
+	if (likely(lightning_rl.shared->n_free >= reserve))
 		return;
 	purge_all();
-	if (shared->n_free < shared->n_entries / 2)
-		spill();
+	if (lightning_rl.shared->n_free < lightning_rl.shared->n_entries / 2)
+		lightning_rl_spill();
 }
 
 void
@@ -427,28 +289,49 @@ lightning_rowlock_get_ready(void)
  */
 typedef struct Probe
 {
+	uint64		store_id;
 	uint64		rowid;
 	LockTupleMode mode;
 	LightningRowLockState *state;
 	bool		dead;			/* some entry can be freed */
 } Probe;
 
+/* Only there because the lock is the shield of the row. */
+static bool
+is_shield(uint64 store_id, uint64 rowid, LtgXid xid, LockTupleMode mode)
+{
+	return shield.set && shield.rowid == rowid && shield.store_id == store_id &&
+		shield.xid == xid && shield.mode == mode;
+}
+
+/* The newest of the owners: see lightning_rowlock_shown. */
+static void
+note_owner(TransactionId *owner, LtgXid xid)
+{
+	if (!TransactionIdIsValid(*owner) || TransactionIdFollows((TransactionId) xid, *owner))
+		*owner = (TransactionId) xid;
+}
+
 static void
 judge_lock(Probe *p, LtgXid xid, LockTupleMode held_mode)
 {
 	LightningRowLockState *state = p->state;
 
-	if (is_mine(xid))
+	if (lightning_rl_is_mine(xid))
 	{
+		if (is_shield(p->store_id, p->rowid, xid, held_mode))
+			return;
 		if (!state->mine || held_mode > state->my_mode)
 			state->my_mode = held_mode;
 		state->mine = true;
+		note_owner(&state->my_owner, xid);
 	}
 	else if (!lightning_xact_goes_on(xid))
 		p->dead = true;
 	else
 	{
 		state->others = true;
+		note_owner(&state->other_owner, xid);
 		if (lightning_lockmodes_conflict(p->mode, held_mode))
 			state->conflict = (TransactionId) xid;
 	}
@@ -469,36 +352,42 @@ lightning_rowlock_probe(Relation rel, uint64 store_id, uint64 rowid, LockTupleMo
 {
 	uint32		block = (uint32) (rowid >> 8);
 	uint32		bucket = bucket_of(store_id, block);
-	Probe		p = {.rowid = rowid, .mode = mode, .state = state};
+	Probe		p = {.store_id = store_id, .rowid = rowid, .mode = mode, .state = state};
 	LtgStoreKey table;
 
 	memset(state, 0, sizeof(*state));
 
 	/* By R1 a lock on this row was linked in before we got the latch. */
-	if (pg_atomic_read_u32(&buckets[bucket]) != NO_ENTRY)
+	if (lightning_rl_first(bucket) != NO_ENTRY)
 	{
-		LWLockAcquire(partition_lock(bucket), LW_SHARED);
-		for (uint32 i = pg_atomic_read_u32(&buckets[bucket]); i != NO_ENTRY; i = entries[i].next)
+		LWLockAcquire(lightning_rl_lock(bucket), LW_SHARED);
+		for (uint32 i = lightning_rl_first(bucket); i != NO_ENTRY; i = lightning_rl_next(i))
 		{
-			RowLockEntry *e = &entries[i];
+			RowLockEntry *e = &lightning_rl.entries[i];
 
 			if (e->store_id == store_id && e->block == block && has_row(e, rowid))
 				judge_lock(&p, e->xid, e->mode);
 		}
-		LWLockRelease(partition_lock(bucket));
+		LWLockRelease(lightning_rl_lock(bucket));
 	}
 
 	if (p.dead)
 	{
-		LWLockAcquire(partition_lock(bucket), LW_EXCLUSIVE);
+		LWLockAcquire(lightning_rl_lock(bucket), LW_EXCLUSIVE);
 		purge_bucket(bucket);
-		LWLockRelease(partition_lock(bucket));
+		LWLockRelease(lightning_rl_lock(bucket));
 	}
 
 	/* R6 */
 	pg_read_barrier();
 	lightning_store_key(&rel->rd_node, rel->rd_backend, &table);
 	lightning_lockstore_visit(&table, block, judge_stored, &p);
+}
+
+TransactionId
+lightning_rowlock_shown(const LightningRowLockState *state)
+{
+	return state->others ? state->other_owner : state->my_owner;
 }
 
 static void
@@ -516,9 +405,9 @@ find_entry(uint32 bucket, uint64 store_id, uint32 block, LtgXid xid, LockTupleMo
 {
 	uint32		i;
 
-	for (i = pg_atomic_read_u32(&buckets[bucket]); i != NO_ENTRY; i = entries[i].next)
+	for (i = lightning_rl_first(bucket); i != NO_ENTRY; i = lightning_rl_next(i))
 	{
-		RowLockEntry *e = &entries[i];
+		RowLockEntry *e = &lightning_rl.entries[i];
 
 		if (e->xid == xid && e->store_id == store_id && e->block == block && e->mode == mode)
 			break;
@@ -538,7 +427,7 @@ add_row(uint64 store_id, uint64 rowid, LtgXid xid, LockTupleMode mode, uint32 *b
 	uint32		fresh = NO_ENTRY;
 
 	*bucket = bucket_of(store_id, block);
-	LWLockAcquire(partition_lock(*bucket), LW_EXCLUSIVE);
+	LWLockAcquire(lightning_rl_lock(*bucket), LW_EXCLUSIVE);
 	i = find_entry(*bucket, store_id, block, xid, mode);
 	if (i == NO_ENTRY)
 	{
@@ -546,25 +435,25 @@ add_row(uint64 store_id, uint64 rowid, LtgXid xid, LockTupleMode mode, uint32 *b
 		if (i == NO_ENTRY)
 		{
 			/* all taken: some may be left over from ended transactions */
-			LWLockRelease(partition_lock(*bucket));
+			LWLockRelease(lightning_rl_lock(*bucket));
 			purge_all();
 			i = fresh = pop_free();
 			if (i == NO_ENTRY)
 				table_full();
-			LWLockAcquire(partition_lock(*bucket), LW_EXCLUSIVE);
+			LWLockAcquire(lightning_rl_lock(*bucket), LW_EXCLUSIVE);
 		}
-		memset(&entries[i], 0, sizeof(RowLockEntry));
-		entries[i].store_id = store_id;
-		entries[i].block = block;
-		entries[i].xid = xid;
-		entries[i].mode = mode;
-		entries[i].next = pg_atomic_read_u32(&buckets[*bucket]);
-		set_row(&entries[i], rowid);
-		pg_atomic_write_u32(&buckets[*bucket], i);
+		memset(&lightning_rl.entries[i], 0, sizeof(RowLockEntry));
+		lightning_rl.entries[i].store_id = store_id;
+		lightning_rl.entries[i].block = block;
+		lightning_rl.entries[i].xid = xid;
+		lightning_rl.entries[i].mode = mode;
+		lightning_rl.entries[i].next = lightning_rl_first(*bucket);
+		set_row(&lightning_rl.entries[i], rowid);
+		pg_atomic_write_u32(&lightning_rl.buckets[*bucket], i);
 	}
 	else
-		set_row(&entries[i], rowid);
-	LWLockRelease(partition_lock(*bucket));
+		set_row(&lightning_rl.entries[i], rowid);
+	LWLockRelease(lightning_rl_lock(*bucket));
 	return fresh;
 }
 
@@ -577,7 +466,7 @@ compact_held(void)
 	for (uint32 k = 0; k < n_held; k++)
 	{
 		/* whose an entry is can't become mine behind my back */
-		if (entries[held[k].entry].xid == held[k].xid)
+		if (lightning_rl.entries[held[k].entry].xid == held[k].xid)
 			held[n++] = held[k];
 	}
 	n_held = n;
@@ -613,7 +502,7 @@ lightning_rowlock_take(uint64 store_id, uint64 rowid, LockTupleMode mode)
 	uint32		bucket;
 	uint32		i;
 
-	took_locks = true;
+	lightning_rl.took_locks = true;
 	make_room_in_held();
 	i = add_row(store_id, rowid, xid, mode, &bucket);
 	if (i != NO_ENTRY)
@@ -624,6 +513,50 @@ lightning_rowlock_take(uint64 store_id, uint64 rowid, LockTupleMode mode)
 		held[n_held].subid = GetCurrentSubTransactionId();
 		n_held++;
 	}
+}
+
+void
+lightning_rowlock_shield(uint64 store_id, uint64 rowid, LockTupleMode mode)
+{
+	LtgXid		xid = lightning_my_xid();
+	uint32		block = (uint32) (rowid >> 8);
+	uint32		bucket = bucket_of(store_id, block);
+	uint32		i;
+	bool		has;
+
+	LWLockAcquire(lightning_rl_lock(bucket), LW_SHARED);
+	i = find_entry(bucket, store_id, block, xid, mode);
+	has = i != NO_ENTRY && has_row(&lightning_rl.entries[i], rowid);
+	LWLockRelease(lightning_rl_lock(bucket));
+	if (has)
+		return;					/* a lock that was asked for does it */
+	lightning_rowlock_take(store_id, rowid, mode);
+	shield.set = true;
+	shield.store_id = store_id;
+	shield.rowid = rowid;
+	shield.xid = xid;
+	shield.mode = mode;
+}
+
+/*
+ * If it was moved to the store of locks meanwhile, it stays there until the
+ * transaction ends, and looks like a lock.
+ */
+void
+lightning_rowlock_unshield(void)
+{
+	uint32		block = (uint32) (shield.rowid >> 8);
+	uint32		bucket = bucket_of(shield.store_id, block);
+	uint32		i;
+
+	if (!shield.set)
+		return;
+	LWLockAcquire(lightning_rl_lock(bucket), LW_EXCLUSIVE);
+	i = find_entry(bucket, shield.store_id, block, shield.xid, shield.mode);
+	if (i != NO_ENTRY)
+		lightning_rl.entries[i].rows[(shield.rowid & 255) >> 6] &= ~(UINT64CONST(1) << (shield.rowid & 63));
+	LWLockRelease(lightning_rl_lock(bucket));
+	shield.set = false;
 }
 
 /*
@@ -638,6 +571,7 @@ typedef struct FoundLock
 
 typedef struct FoundLocks
 {
+	uint64		store_id;
 	uint64		rowid;
 	uint32		n;
 	uint32		cap;
@@ -647,8 +581,13 @@ typedef struct FoundLocks
 static void
 found_lock(FoundLocks *f, LtgXid xid, LockTupleMode mode, bool kept)
 {
-	if (is_mine(xid))
-		return;
+	if (lightning_rl_is_mine(xid))
+	{
+		if (is_shield(f->store_id, f->rowid, xid, mode))
+			return;
+		/* the new version keeps others away; what is left is that it was locked */
+		mode = LockTupleKeyShare;
+	}
 	if (f->n == f->cap)
 	{
 		f->cap *= 2;
@@ -696,10 +635,10 @@ kept_by_now(uint64 store_id, uint64 rowid, const FoundLock *lock)
 	uint32		i;
 	bool		kept;
 
-	LWLockAcquire(partition_lock(bucket), LW_SHARED);
+	LWLockAcquire(lightning_rl_lock(bucket), LW_SHARED);
 	i = find_entry(bucket, store_id, block, lock->xid, lock->mode);
-	kept = i != NO_ENTRY && entries[i].kept;
-	LWLockRelease(partition_lock(bucket));
+	kept = i != NO_ENTRY && lightning_rl.entries[i].kept;
+	LWLockRelease(lightning_rl_lock(bucket));
 	return i == NO_ENTRY ? lightning_xact_goes_on(lock->xid) : kept;
 }
 
@@ -713,20 +652,20 @@ lightning_rowlock_copy(Relation rel, uint64 store_id, uint64 from_rowid, uint64 
 {
 	uint32		block = (uint32) (from_rowid >> 8);
 	uint32		bucket = bucket_of(store_id, block);
-	FoundLocks	f = {.rowid = from_rowid, .cap = 16};
+	FoundLocks	f = {.store_id = store_id, .rowid = from_rowid, .cap = 16};
 	LtgStoreKey table;
 	bool		done = true;
 
 	f.lock = palloc(f.cap * sizeof(FoundLock));
-	LWLockAcquire(partition_lock(bucket), LW_SHARED);
-	for (uint32 i = pg_atomic_read_u32(&buckets[bucket]); i != NO_ENTRY; i = entries[i].next)
+	LWLockAcquire(lightning_rl_lock(bucket), LW_SHARED);
+	for (uint32 i = lightning_rl_first(bucket); i != NO_ENTRY; i = lightning_rl_next(i))
 	{
-		RowLockEntry *e = &entries[i];
+		RowLockEntry *e = &lightning_rl.entries[i];
 
 		if (e->store_id == store_id && e->block == block && has_row(e, from_rowid))
 			found_lock(&f, e->xid, e->mode, e->kept);
 	}
-	LWLockRelease(partition_lock(bucket));
+	LWLockRelease(lightning_rl_lock(bucket));
 	lightning_store_key(&rel->rd_node, rel->rd_backend, &table);
 	lightning_lockstore_visit(&table, block, found_stored, &f);
 
@@ -734,14 +673,16 @@ lightning_rowlock_copy(Relation rel, uint64 store_id, uint64 from_rowid, uint64 
 	{
 		uint32		unused;
 
-		if (!f.lock[k].kept)
+		if (f.lock[k].xid == lightning_my_xid())
+			lightning_rowlock_take(store_id, to_rowid, f.lock[k].mode);
+		else if (!f.lock[k].kept)
 		{
 			(void) add_row(store_id, to_rowid, f.lock[k].xid, f.lock[k].mode, &unused);
 			lightning_stop_point("rowlock:copied");
 			pg_memory_barrier();
 			f.lock[k].kept = kept_by_now(store_id, from_rowid, &f.lock[k]);
 		}
-		if (f.lock[k].kept)
+		if (f.lock[k].kept && !lightning_rl_is_mine(f.lock[k].xid))
 			done = keep_copy(&table, to_rowid, &f.lock[k]);
 	}
 	pfree(f.lock);
@@ -761,26 +702,27 @@ release_from(uint32 first)
 		uint32		prev = NO_ENTRY;
 		uint32		i;
 
-		LWLockAcquire(partition_lock(h->bucket), LW_EXCLUSIVE);
-		for (i = pg_atomic_read_u32(&buckets[h->bucket]); i != NO_ENTRY; i = entries[i].next)
+		LWLockAcquire(lightning_rl_lock(h->bucket), LW_EXCLUSIVE);
+		for (i = lightning_rl_first(h->bucket); i != NO_ENTRY; i = lightning_rl_next(i))
 		{
 			if (i == h->entry)
 			{
-				if (entries[i].xid == h->xid)
-					unlink_entry(h->bucket, prev, i);
+				if (lightning_rl.entries[i].xid == h->xid)
+					lightning_rl_unlink(h->bucket, prev, i);
 				break;
 			}
 			prev = i;
 		}
-		LWLockRelease(partition_lock(h->bucket));
+		LWLockRelease(lightning_rl_lock(h->bucket));
 	}
 }
 
 void
 lightning_rowlock_at_xact_end(void)
 {
+	shield.set = false;
 	release_from(0);
-	took_locks = false;
+	lightning_rl.took_locks = false;
 	if (held_cap > 4096)
 	{
 		pfree(held);
@@ -794,74 +736,7 @@ void
 lightning_rowlock_at_prepare(void)
 {
 	n_held = 0;
-	took_locks = false;
-}
-
-/*
- * Prepared transactions (R5)
- *
- * Marking comes first, then collecting: whoever copies an entry looks for the
- * mark afterwards.  Entries are marked and copied under their partition's lock.
- */
-static RowLockEntry *
-my_entries(bool mark, uint32 *n)
-{
-	uint32		cap = 64;
-	RowLockEntry *mine = palloc(cap * sizeof(RowLockEntry));
-
-	*n = 0;
-	for (uint32 b = 0; b < shared->n_buckets; b++)
-	{
-		if (pg_atomic_read_u32(&buckets[b]) == NO_ENTRY)
-			continue;
-		LWLockAcquire(partition_lock(b), mark ? LW_EXCLUSIVE : LW_SHARED);
-		for (uint32 i = pg_atomic_read_u32(&buckets[b]); i != NO_ENTRY; i = entries[i].next)
-		{
-			if (!is_mine(entries[i].xid))
-				continue;
-			if (mark)
-				entries[i].kept = true;
-			if (*n == cap)
-			{
-				cap *= 2;
-				mine = repalloc_huge(mine, (Size) cap * sizeof(RowLockEntry));
-			}
-			mine[(*n)++] = entries[i];
-		}
-		LWLockRelease(partition_lock(b));
-	}
-	return mine;
-}
-
-void
-lightning_rowlock_before_prepare(void)
-{
-	LtgStoreInfo *info;
-	RowLockEntry *mine;
-	LightningRowLocks *locks;
-	uint32		n_info,
-				n,
-				kept = 0;
-
-	if (!took_locks)
-		return;
-	lightning_lockstore_create();
-	pfree(my_entries(true, &n));
-	mine = my_entries(false, &n);	/* also those that others copied for us */
-	info = list_tables(&n_info);
-	locks = palloc_extended(Max(n, 1) * sizeof(LightningRowLocks), MCXT_ALLOC_HUGE);
-	for (uint32 i = 0; i < n; i++)
-	{
-		const LtgStoreInfo *table = find_table(info, n_info, mine[i].store_id);
-
-		/* unlogged tables outlive an orderly restart */
-		if (table != NULL && (table->flags & LTG_STORE_TEMP) == 0)
-			describe_entry(&mine[i], &table->key, &locks[kept++]);
-	}
-	(void) lightning_lockstore_write(locks, kept);
-	pfree(locks);
-	pfree(info);
-	pfree(mine);
+	lightning_rl.took_locks = false;
 }
 
 /*
@@ -873,6 +748,7 @@ lightning_rowlock_at_subabort(SubTransactionId subid)
 {
 	uint32		first = n_held;
 
+	shield.set = false;
 	while (first > 0 && held[first - 1].subid >= subid)
 		first--;
 	release_from(first);

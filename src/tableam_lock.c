@@ -65,13 +65,11 @@ finish(RowLocking *k, TM_Result result)
 	return result;
 }
 
-/* Enter our lock, unless what we wrote ourselves is as good. */
+/* Enter our lock, also on what we wrote ourselves: updates show it. */
 static void
 take_lock(RowLocking *k)
 {
 	if (k->locks.mine && k->locks.my_mode >= k->mode)
-		return;
-	if (!k->look.have_next && k->look.base.mine && k->mode <= LockTupleNoKeyExclusive)
 		return;
 	lightning_rowlock_take(k->lr.store_id, k->look.rowid, k->mode);
 }

@@ -725,7 +725,7 @@ update_start(RowUpdate *u, TupleTableSlot *slot)
 
 /*
  * Long values first have to be moved out of the row, which writes to other
- * relations: not under the latch.  A row lock keeps the row ours meanwhile.
+ * relations: not under the latch.  A shield keeps the row ours meanwhile.
  */
 static void
 toast_and_form(RowUpdate *u)
@@ -780,7 +780,7 @@ write_moved(RowUpdate *u)
 	/* 0 in a tombstone means that the row did not move */
 	while (u->new_rowid == 0)
 		u->new_rowid = lightning_take_rowid(c->rel);
-	if (c->locks.others &&
+	if ((c->locks.others || c->locks.mine) &&
 		!lightning_rowlock_copy(c->rel, c->lr.store_id, c->rowid, u->new_rowid))
 		return false;
 
@@ -826,7 +826,7 @@ update_write(RowUpdate *u, LockTupleMode mode)
 		if (u->may_toast || lightning_row_has_external(c->look.base_version.payload,
 													   c->look.base_version.payload_len))
 		{
-			lightning_rowlock_take(c->lr.store_id, c->rowid, mode);
+			lightning_rowlock_shield(c->lr.store_id, c->rowid, mode);
 			ltg_unlatch(c->s);
 			toast_and_form(u);
 			return false;
@@ -850,6 +850,7 @@ update_write(RowUpdate *u, LockTupleMode mode)
 static void
 update_end(RowUpdate *u)
 {
+	lightning_rowlock_unshield();
 	ExecDropSingleTupleTableSlot(u->old);
 	bms_free(u->index_attrs);
 	bms_free(u->key_attrs);
@@ -891,12 +892,8 @@ lightning_tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, Com
 	ltg_unlatch(u.c.s);
 	change_finish(&u.c);
 
-	if (u.in_place)
-		note_in_slot(slot, rel, u.c.rowid, u.new_tag, u.c.xid, cid,
-					 u.c.locks.mine ? (TransactionId) u.c.xid : InvalidTransactionId);
-	else
-		note_in_slot(slot, rel, u.new_rowid, 0, u.c.xid, cid,
-					 u.c.locks.mine ? (TransactionId) u.c.xid : InvalidTransactionId);
+	note_in_slot(slot, rel, u.in_place ? u.c.rowid : u.new_rowid, u.in_place ? u.new_tag : 0,
+				 u.c.xid, cid, lightning_rowlock_shown(&u.c.locks));
 	*update_indexes = !u.in_place;
 	pgstat_count_heap_update(rel, u.in_place);
 	if (u.in_place)
