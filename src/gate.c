@@ -32,7 +32,12 @@
  * says up to where the log is contained, and that nothing of ours follows.  The
  * end of recovery leaves the same mark: checkpoints that come before the gate is
  * up (the one at the end of recovery, or a shutdown without any gate) have redo
- * points beyond the last record of ours, which no manifest reaches.
+ * points beyond the last record of ours, which no manifest reaches.  So does
+ * each start, since there may be nothing to replay, and then nobody tells us that
+ * recovery has ended.
+ *
+ *	 G6. The mark may stand while more of ours is replayed, but is removed, after
+ *		 a flush, before a checkpoint or restartpoint behind that completes.
  */
 #include "postgres.h"
 
@@ -220,6 +225,16 @@ remove_closed_mark(int elevel)
 		return;
 	}
 	mark_removed = true;
+}
+
+/* At server start: everything of ours up to here is in files. */
+void
+lightning_mark_loaded(XLogRecPtr durable)
+{
+	if (lightning_read_closed_mark() != durable && !write_closed_mark(durable))
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", CLOSED_MARK)));
 }
 
 /* ---- the worker ---- */
@@ -706,7 +721,10 @@ clog_redo_wrapper(XLogReaderState *record)
 static void
 watch_messages(ErrorData *edata)
 {
-	/* after a crash right behind a checkpoint, rm_cleanup is not called */
+	/*
+	 * After a crash right behind a checkpoint, rm_cleanup is not called.  If the
+	 * disk was full when the server was started, this is the place to wait.
+	 */
 	if (edata->message_id != NULL && (AmStartupProcess() || !IsUnderPostmaster) &&
 		lightning_preloaded() &&
 		strcmp(edata->message_id, "redo is not required") == 0)

@@ -164,6 +164,7 @@ extern Relation lightning_open(Oid relid, LOCKMODE mode);
 extern PGDLLEXPORT void lightning_gate_main(Datum arg);
 /* At server start: D at which the gate was last closed; 0 if it was not. */
 extern XLogRecPtr lightning_read_closed_mark(void);
+extern void lightning_mark_loaded(XLogRecPtr durable);
 /* Write all pins' holders out: they have seen whatever was set before. */
 extern void lightning_drain_writers(LtgSession *s);
 

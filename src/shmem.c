@@ -303,6 +303,7 @@ load(void)
 		ereport(LOG,
 				(errmsg("lightning uses manifest %llu, which contains the log up to %X/%X",
 						(unsigned long long) info.manifest, LSN_FORMAT_ARGS(info.durable))));
+	lightning_mark_loaded(ltg_durable(s));
 	lightning_session_discard();
 }
 

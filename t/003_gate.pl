@@ -114,6 +114,24 @@ $node->start;
 add_rows(10);
 expect_rows('a server without a gate leaves nothing that stops the next start');
 
+# ---- the same after a crash with nothing to replay, and nothing in the log about it ----
+$node->append_conf('postgresql.conf', 'log_min_messages = panic');
+$node->restart;
+add_rows(10);
+$node->safe_psql('postgres', 'CHECKPOINT');
+kill_server($node);
+$node->append_conf('postgresql.conf', 'max_worker_processes = 0');
+for my $mode ('fast', 'immediate', 'immediate', 'fast')
+{
+	$node->start(fail_ok => 1) or last;
+	expect_rows("a crash right behind a checkpoint, no gate, no messages; now $mode");
+	$node->stop($mode);
+}
+$node->append_conf('postgresql.conf', "max_worker_processes = 8\nlog_min_messages = warning");
+ok($node->start(fail_ok => 1), 'it starts with a gate') or BAIL_OUT('the server does not start');
+add_rows(10);
+expect_rows('and nothing is lost');
+
 # ---- single-user mode, which has no gate, when there is nothing to replay ----
 $node->stop('fast');
 $node->start;
