@@ -44,11 +44,15 @@ for my $signal ('KILL', 'TERM', 'SEGV')
 {
 	add_rows(100);
 	my $pid = worker_pid($node, 'lightning gate');
-	my $start = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
-	kill $signal, $pid;
-	sleep 0.5;
-	wait_for_sql($node, 'SELECT 1', '1', 60);
-	wait_for_sql($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'lightning gate'", '1', 60);
+	if ($signal eq 'TERM')
+	{
+		# only the postmaster can ask it to leave
+		kill $signal, $pid;
+	}
+	else
+	{
+		ok(crash_process($node, $pid, $signal), "the server comes back after SIG$signal to the gate");
+	}
 	$node->safe_psql('postgres', 'CHECKPOINT');
 	kill_server($node);
 	$node->start;
@@ -58,8 +62,6 @@ for my $signal ('KILL', 'TERM', 'SEGV')
 # ---- the end of the gate by pg_terminate_backend ----
 add_rows(100);
 $node->psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'lightning gate'");
-sleep 0.3;
-wait_for_sql($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'lightning gate'", '1', 60);
 $node->safe_psql('postgres', 'CHECKPOINT');
 $node->stop('immediate');
 $node->start;
@@ -160,6 +162,6 @@ for my $cycle (1 .. 3)
 
 # ---- files that nothing needs any more go away ----
 $node->safe_psql('postgres', 'DROP TABLE t; SELECT lightning_flush(); CHECKPOINT; CHECKPOINT');
-ok(wait_for_sql($node, "SELECT count(*) < 40 FROM pg_ls_dir('lightning')", 't', 30), 'obsolete files are removed');
+ok(wait_for_sql($node, "SELECT count(*) < 40 FROM pg_ls_dir('lightning')", 't'), 'obsolete files are removed');
 $node->stop;
 done_testing();

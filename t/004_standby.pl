@@ -89,7 +89,9 @@ same('equal content after a crash of the primary');
 
 # ---- clean stop of the primary, restart of the standby at the shutdown checkpoint ----
 $primary->stop('fast');
-sleep 0.5;
+my ($shutdown) = run_command([ 'pg_controldata', $primary->data_dir ]);
+($shutdown) = $shutdown =~ /^Latest checkpoint location: +(\S+)/m;
+ok(wait_for_sql($standby, "SELECT pg_last_wal_replay_lsn() > '$shutdown'", 't'), 'the standby has replayed the shutdown checkpoint');
 $standby->restart;
 is($standby->safe_psql('postgres', 'SELECT count(*) > 0 FROM account'), 't', 'rows are there before any new record arrives');
 $primary->start;
@@ -97,7 +99,7 @@ same('equal content after a clean restart of the primary');
 
 # ---- a query is not cancelled by clean-up on the primary ----
 my ($in, $out, $err) = ('', '', '');
-my $timer = IPC::Run::timeout(120);
+my $timer = IPC::Run::timeout(600);
 my $psql = IPC::Run::start([ 'psql', '-XAtq', '-h', $standby->host, '-p', $standby->port, 'postgres' ], '<', \$in, '>', \$out, '2>', \$err, $timer);
 $in .= "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 'n=' || count(*) FROM queue;\n";
 $psql->pump until $out =~ /n=(\d+)/;

@@ -43,13 +43,13 @@ my $transactions = $big >= 10_000_000 ? 250_000 : 30_000;
 my $h = IPC::Run::start([ 'pgbench', '-n', '-f', $script, '-c', 1, '-t', $transactions, '-M', 'prepared', @connect ],
 	'<', \undef, '>', \my $o, '2>', \my $e);
 my $pid;
-for (1 .. 100)
+for (1 .. 2000)
 {
 	$pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() LIMIT 1");
 	last if $pid;
 	sleep 0.05;
 }
-sleep 1;
+wait_for_sql($node, 'SELECT sum(a) > 50005000 + 2000 FROM m WHERE id <= 10000', 't');
 my $early = anon_kb($pid);
 my $late = $early;
 while ($h->pumpable)
@@ -77,7 +77,7 @@ is($node->safe_psql('postgres', 'BEGIN; DELETE FROM large WHERE id % 2 = 0; SELE
 
 # ---- an idle cursor pins neither memory nor files ----
 my ($in, $out, $err) = ('', '', '');
-my $timer = IPC::Run::timeout(180);
+my $timer = IPC::Run::timeout(600);
 my $psql = IPC::Run::start([ 'psql', '-XAtq', @connect ], '<', \$in, '>', \$out, '2>', \$err, $timer);
 $in .= "BEGIN; DECLARE c CURSOR FOR SELECT id FROM large; FETCH 10 FROM c; SELECT 'open';\n";
 $psql->pump until $out =~ /open/;

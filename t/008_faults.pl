@@ -46,7 +46,8 @@ for my $error ('ENOSPC', 'EIO')
 	my $before = -s $node->logfile;
 	$node->safe_psql('postgres', "SELECT lightning_fault_set('write', '$error', 1, true)");
 	my $load = start_load($node, $cycle, seconds => 5, seed => $cycle);
-	sleep 3;
+	# fails, which is what writers and workers meet meanwhile
+	$node->psql('postgres', 'SELECT lightning_flush()');
 	is($node->safe_psql('postgres', 'SELECT count(*) > 0 FROM account'), 't', "$error: reading goes on");
 	$node->safe_psql('postgres', 'SELECT lightning_fault_clear()');
 	finish_load($load);
@@ -81,7 +82,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM c'), '100', 'and so nothin
 $node->safe_psql('postgres', "INSERT INTO c SELECT generate_series(101, 200); SELECT lightning_fault_set('write', 'ENOSPC', 1, true)");
 $h = IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', 'CHECKPOINT', 'postgres' ], '<', \undef, '>', \$o, '2>', \$e);
 sleep 2;
-ok(system('pg_ctl', '-D', $node->data_dir, '-m', 'fast', '-t', 60, '-s', 'stop') == 0, 'a server with a full disk and a checkpoint that waits can be stopped');
+ok(system('pg_ctl', '-D', $node->data_dir, '-m', 'fast', '-t', 300, '-s', 'stop') == 0, 'a server with a full disk and a checkpoint that waits can be stopped');
 $node->_update_pid(-1);
 eval { $h->finish; };
 $node->start;

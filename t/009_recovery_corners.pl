@@ -79,7 +79,7 @@ my $pm = $node->{_pid};
 my @children = grep { $_ != $pm } Lightning::server_pids($pm);
 kill 'KILL', $pm;
 my $left;
-for (1 .. 300)
+for (1 .. 3000)
 {
 	$left = grep { slurp_stat($_) =~ /\) [^ZX]/ } @children;
 	last unless $left;

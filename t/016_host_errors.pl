@@ -36,7 +36,7 @@ like($e, qr/could not access status of transaction/, 'a flush fails');
 # the gate, which tries again
 my $checkpoint = IPC::Run::start(
 	[ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-c', 'CHECKPOINT', 'postgres' ],
-	'<', \undef, '>', \my $out, '2>', \my $err, IPC::Run::timer(60));
+	'<', \undef, '>', \my $out, '2>', \my $err, IPC::Run::timer(300));
 $node->wait_for_log(qr/failed at flushing for a checkpoint: could not access status/);
 rename("$segment.saved", $segment) or die;
 $checkpoint->finish;
@@ -44,7 +44,7 @@ is($err, '', 'the checkpoint is completed');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM t'), 2, 'the rows are there');
 # needs an answer from every process
 $node->safe_psql('postgres', 'CREATE DATABASE d');
-($rc, $o, $e) = $node->psql('postgres', 'DROP DATABASE d', timeout => 20, timed_out => \my $timed_out);
+($rc, $o, $e) = $node->psql('postgres', 'DROP DATABASE d', timeout => 300, timed_out => \my $timed_out);
 ok(!$timed_out, 'a database can be dropped');
 $node->stop;
 done_testing();

@@ -107,7 +107,7 @@ is(sql('SELECT count(*) FROM hot'), '25000', 'blocks of files that are gone are 
 sub wait_for_log_line
 {
 	my ($pattern) = @_;
-	for (1 .. 600)
+	for (1 .. 6000)
 	{
 		return pass("log: $pattern") if substr(slurp_file($node->logfile), $offset) =~ $pattern;
 		select undef, undef, undef, 0.05;

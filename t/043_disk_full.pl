@@ -73,7 +73,7 @@ sub log_since
 sub wait_for_log
 {
 	my ($node, $from, $re, $what) = @_;
-	my $end = time() + 60;
+	my $end = time() + 300;
 	sleep 0.1 while log_since($node, $from) !~ $re && time() < $end;
 	like(log_since($node, $from), $re, $what);
 	return;
@@ -83,7 +83,7 @@ sub wait_for_log
 sub wait_until_full
 {
 	my ($node, $from, $what) = @_;
-	my $end = time() + 60;
+	my $end = time() + 300;
 	my ($lsn, $before) = ('', '');
 	wait_for_log($node, $from, qr/No space left on device/, "$what: the log says that the disk is full");
 	while (time() < $end)
@@ -133,7 +133,7 @@ sub settle
 	{
 		$node->safe_psql('postgres', 'SELECT lightning_flush(); '
 			. "SELECT lightning_compact(c.oid) FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE amname = 'lightning'; CHECKPOINT");
-		sleep 0.3;				# the gate removes files after the checkpoint
+		wait_for_sql($node, 'SELECT obsolete_files FROM pg_stat_lightning_files', '0');
 		($before, $now) = ($now, free_kb());
 		return if abs($now - $before) < 50;
 	}
@@ -145,7 +145,8 @@ sub start_without_waiting
 {
 	my ($node) = @_;
 	system_or_bail('pg_ctl', '-W', '-D', $node->data_dir, '-l', $node->logfile, '-o', '--cluster-name=' . $node->name, 'start');
-	sleep 1;
+	my $end = time() + 300;
+	sleep 0.1 while !-s $node->data_dir . '/postmaster.pid' && time() < $end;
 	$node->_update_pid(1);
 	return;
 }
@@ -179,7 +180,7 @@ cmp_ok(scalar(@lines), '<', 20, 'full: the log is not flooded (' . scalar(@lines
   or diag(log_since($node, $from));
 
 remove_ballast();
-ok(wait_for_sql($node, "SELECT redo_lsn > '$redo' FROM pg_control_checkpoint()", 't', 30), 'space: the checkpoint completes');
+ok(wait_for_sql($node, "SELECT redo_lsn > '$redo' FROM pg_control_checkpoint()", 't'), 'space: the checkpoint completes');
 eval { $checkpoint->finish; };
 finish_load($filling);
 finish_load($load);
@@ -195,7 +196,7 @@ settle($node);
 put_ballast(6 * 1024);
 $from = -s $node->logfile;
 my $insert = IPC::Run::start([ @psql, '-c', "INSERT INTO fill SELECT 0, 0, 0, i, $filler FROM generate_series(1, 120000) i" ],
-	'<', \undef, '>', \my $o2, '2>', \my $e2, IPC::Run::timeout(120));
+	'<', \undef, '>', \my $o2, '2>', \my $e2, IPC::Run::timeout(600));
 wait_until_full($node, $from, 'drop');
 $node->safe_psql('postgres', 'DROP TABLE victim');
 eval { $insert->finish; };
@@ -222,10 +223,10 @@ start_without_waiting($node);
 wait_for_log($node, $from, qr/startup (?:WARNING|LOG):  .*No space left on device/, 'killed: recovery says that the disk is full');
 sleep 2;
 unlike(log_since($node, $from), qr/FATAL:  (?!the database system)|PANIC|shut down at|exited/, 'killed: and waits');
-is(system('pg_ctl', '-D', $node->data_dir, '-m', 'fast', '-w', '-t', 60, 'stop'), 0, 'killed: it can be stopped meanwhile');
+is(system('pg_ctl', '-D', $node->data_dir, '-m', 'fast', '-w', '-t', 300, 'stop'), 0, 'killed: it can be stopped meanwhile');
 start_without_waiting($node);
 remove_ballast();
-ok(wait_for_sql($node, 'SELECT 1', '1', 60), 'killed: with space, recovery completes');
+ok(wait_for_sql($node, 'SELECT 1', '1'), 'killed: with space, recovery completes');
 verify_filling($node, $filling, 'killed');
 verify_load($node, $load, 'killed');
 
@@ -241,7 +242,7 @@ for (1 .. 4)
 	take_rest();
 	sleep 0.5;
 }
-is(system('pg_ctl', '-D', $node->data_dir, '-m', 'fast', '-w', '-t', 120, 'stop'), 0, 'stopped: it does stop');
+is(system('pg_ctl', '-D', $node->data_dir, '-m', 'fast', '-w', '-t', 300, 'stop'), 0, 'stopped: it does stop');
 $node->_update_pid(0);
 finish_load($filling);
 like(log_since($node, $from), qr/lightning could not write its data at shutdown/, 'stopped: no shutdown checkpoint');
@@ -273,7 +274,7 @@ if (!wait_for_sql($node, 'SELECT 1', '1', 10) && !-e $node->data_dir . '/postmas
 	$node->{_pid} = undef;
 	$node->start;
 }
-ok(wait_for_sql($node, 'SELECT 1', '1', 60), 'all: with space, the server is up');
+ok(wait_for_sql($node, 'SELECT 1', '1'), 'all: with space, the server is up');
 verify_filling($node, $filling, 'all');
 verify_load($node, $load, 'all');
 $node->stop;

@@ -65,7 +65,7 @@ for my $round (1 .. $rounds)
 			'<', \undef, '>', \$out, '2>', \$err);
 		# no earlier than the first change
 		my $before = $node->safe_psql('postgres', 'SELECT sum(n) FROM t');
-		wait_for_sql($node, "SELECT sum(n) > $before FROM t", 't', 60) or last;
+		wait_for_sql($node, "SELECT sum(n) > $before FROM t", 't') or last;
 		$node->stop($mode);
 		eval { $load->finish; };
 		$good += stopped_well($mode, $offset);

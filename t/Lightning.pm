@@ -14,7 +14,8 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(new_node kill_server worker_pid start_load finish_load
-  setup_load verify_load start_hammer stop_hammer check_clean wait_for_sql);
+  setup_load verify_load start_hammer stop_hammer check_clean wait_for_sql
+  crash_process);
 
 # A cluster with the library preloaded; small memory so that flushes and
 # compactions happen all the time.
@@ -278,14 +279,27 @@ sub stop_hammer
 	return;
 }
 
-# Poll until the server answers and the query returns what is expected.
+# Kill one process of the server, and wait until the postmaster has noticed, thrown
+# the others out and begun anew: before that the server still answers.
+sub crash_process
+{
+	my ($node, $pid, $signal) = @_;
+	my $offset = -s $node->logfile;
+	my $end = time() + 300;
+	kill $signal // 'KILL', $pid;
+	sleep 0.05 while slurp_file($node->logfile, $offset) !~ /all server processes terminated; reinitializing/ && time() < $end;
+	return wait_for_sql($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'lightning gate'", '1');
+}
+
+# Poll until the server answers and the query returns what is expected.  (The
+# limit is there for what never comes: a loaded machine takes its time.)
 sub wait_for_sql
 {
 	my ($node, $query, $expected, $seconds) = @_;
-	my $end = time() + ($seconds // 60);
+	my $end = time() + ($seconds // 300);
 	while (time() < $end)
 	{
-		my ($rc, $out) = $node->psql('postgres', $query, timeout => 20);
+		my ($rc, $out) = $node->psql('postgres', $query, timeout => 60, timed_out => \my $timed_out);
 		return 1 if defined $rc && $rc == 0 && $out eq $expected;
 		sleep 0.1;
 	}
