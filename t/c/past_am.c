@@ -174,7 +174,7 @@ describe(HeapTuple tuple, Relation rel)
 		return "value";
 	return psprintf("row, %s, %s",
 					HeapTupleHeaderGetRawXmin(td) == GetCurrentTransactionId() ? "xmin" : "no xmin",
-					ItemPointerEquals(&td->t_ctid, &tuple->t_self) ? "ctid" : "no ctid");
+					ItemPointerCompare(&td->t_ctid, &tuple->t_self) == 0 ? "ctid" : "no ctid");
 }
 
 /* The tuple that a slot of the table gives, after each step. */
