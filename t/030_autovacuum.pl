@@ -48,7 +48,7 @@ my ($rc, $out, $err) = $node->psql('postgres',
 	"SELECT count(*) FROM pg_temp_" . $node->safe_psql('postgres', "SELECT substring(nspname from 9) FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE c.oid = $oid") . '.orphan');
 like($err, qr/cannot access temporary tables of other sessions/, 'but not for its rows');
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
-kill 'KILL', $pid;
+crash_process($node, $pid);
 eval { $session->quit; };
 ok(wait_for_sql($node, "SELECT count(*) FROM a", '2500'), 'server is back after the crash of the owner');
 ok(wait_for_sql($node, "SELECT count(*) FROM pg_class WHERE relname LIKE 'orphan%'", '0'), 'autovacuum dropped the orphans');

@@ -87,7 +87,7 @@ $node->reload;
 
 # ---- a crash of its processes only ----
 my $pid = worker_pid($node, 'lightning flusher');
-kill 'KILL', $pid;
+crash_process($node, $pid);
 $node->poll_query_until('postgres', 'SELECT prewarm_read > 100 FROM pg_stat_lightning_cache')
   or die 'no prewarming after a crash restart';
 is((cost($points))[1], 0, 'all hits after a crash restart');
