@@ -304,6 +304,9 @@ extern void lightning_form_row(TupleDesc desc, const Datum *values, const bool *
 
 /* ---- slot.c ---- */
 extern const TupleTableSlotOps TTSOpsLightning;
+/* In LightningSlot.xmax: nobody changes or locks the row, as far as is to be shown. */
+#define LIGHTNING_XMAX_NONE BootstrapTransactionId
+
 typedef struct LightningSlot
 {
 	TupleTableSlot base;
@@ -313,7 +316,7 @@ typedef struct LightningSlot
 	TransactionId xmin;			/* system columns; tuple_insert and tuple_update
 								 * set them in slots of this class, so that
 								 * RETURNING can show them */
-	TransactionId xmax;
+	TransactionId xmax;			/* 0: found out when asked for */
 	CommandId	cid;
 	uint8	   *owned;			/* buffer for copies, in tts_mcxt, kept when the
 								 * slot is cleared */
@@ -322,6 +325,9 @@ typedef struct LightningSlot
 	ItemPointerData late_tid;	/* of the row, while late is set */
 	struct LightningScanDescData *late; /* the payload is to be had from there */
 } LightningSlot;
+/* Who is changing, deleting or locking this version, or has, unseen by who reads
+ * it: what a query gets for xmax.  Invalid if nobody. */
+extern TransactionId lightning_find_xmax(Oid table, ItemPointer tid);
 /* Load the row that a scan has stored without its payload (slot->late is set);
  * tableam_scan.c. */
 extern void lightning_slot_load(TupleTableSlot *slot);

@@ -177,6 +177,19 @@ slot_getsomeattrs_lightning(TupleTableSlot *slot, int natts)
 		slot->tts_flags &= ~TTS_FLAG_SLOW;
 }
 
+/* Few ask for it, and it takes another look at the row. */
+static TransactionId
+shown_xmax(LightningSlot *ls)
+{
+	if (!TransactionIdIsValid(ls->xmax))
+	{
+		ls->xmax = lightning_find_xmax(ls->base.tts_tableOid, &ls->base.tts_tid);
+		if (!TransactionIdIsValid(ls->xmax))
+			ls->xmax = LIGHTNING_XMAX_NONE;
+	}
+	return ls->xmax == LIGHTNING_XMAX_NONE ? InvalidTransactionId : ls->xmax;
+}
+
 static Datum
 slot_getsysattr_lightning(TupleTableSlot *slot, int attnum, bool *isnull)
 {
@@ -198,7 +211,7 @@ slot_getsysattr_lightning(TupleTableSlot *slot, int attnum, bool *isnull)
 		case MinTransactionIdAttributeNumber:
 			return TransactionIdGetDatum(ls->xmin);
 		case MaxTransactionIdAttributeNumber:
-			return TransactionIdGetDatum(ls->xmax);
+			return TransactionIdGetDatum(shown_xmax(ls));
 		case MinCommandIdAttributeNumber:
 		case MaxCommandIdAttributeNumber:
 			return CommandIdGetDatum(ls->cid);
@@ -327,7 +340,8 @@ slot_copy_heap_tuple(TupleTableSlot *slot)
 		lightning_unmark_datum(tuple);
 		HeapTupleHeaderSetXmin(tuple->t_data, ls->xmin);
 		HeapTupleHeaderSetCmin(tuple->t_data, ls->cid);
-		HeapTupleHeaderSetXmax(tuple->t_data, ls->xmax);
+		HeapTupleHeaderSetXmax(tuple->t_data,
+							   ls->xmax == LIGHTNING_XMAX_NONE ? InvalidTransactionId : ls->xmax);
 		tuple->t_data->t_ctid = slot->tts_tid;
 	}
 	else if (ls->payload != NULL)

@@ -316,6 +316,39 @@ lightning_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, Tu
 	return true;
 }
 
+TransactionId
+lightning_find_xmax(Oid table, ItemPointer tid)
+{
+	Relation	rel = RelationIdGetRelation(table);
+	LightningRowLook look;
+	TransactionId xmax = InvalidTransactionId;
+
+	if (!RelationIsValid(rel))
+		return InvalidTransactionId;
+	if (rel->rd_tableam != lightning_routine())
+	{
+		RelationClose(rel);
+		return InvalidTransactionId;
+	}
+	memset(&look, 0, sizeof(look));
+	look.rowid = lightning_tid_rowid(tid);
+	look.tag = lightning_tid_tag(tid);
+	lightning_look(lightning_session(), rel, lightning_rel(rel).store, &look);
+	if (look.have_base && look.have_next)
+		xmax = (TransactionId) look.next.xid;
+	else if (look.have_base && !RecoveryInProgress())
+	{
+		LightningRowLockState locks;
+
+		/* without the latch: it may change at any time, as on heap */
+		lightning_rowlock_probe(rel, lightning_rel(rel).store_id, look.rowid,
+								LockTupleKeyShare, &locks);
+		xmax = lightning_rowlock_shown(&locks);
+	}
+	RelationClose(rel);
+	return xmax;
+}
+
 bool
 lightning_tuple_tid_valid(TableScanDesc scan, ItemPointer tid)
 {

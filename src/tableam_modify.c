@@ -69,7 +69,7 @@ note_in_slot(TupleTableSlot *slot, Relation rel, uint64 rowid, uint8 tag,
 		LightningSlot *lslot = (LightningSlot *) slot;
 
 		lslot->xmin = (TransactionId) xid;
-		lslot->xmax = xmax;
+		lslot->xmax = TransactionIdIsValid(xmax) ? xmax : LIGHTNING_XMAX_NONE;
 		lslot->cid = cid;
 	}
 }
