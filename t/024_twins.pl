@@ -59,6 +59,7 @@ my %session;
 for my $name ('writer', 'other', 'old')
 {
 	$session{$name} = $node->background_psql('postgres', on_error_stop => 0);
+	$session{$name}->set_query_timer_restart;
 	$session{$name}->query("\\set VERBOSITY sqlstate");
 }
 
