@@ -115,17 +115,20 @@ lightning_rel_ready(Relation rel, bool write)
 	if (likely(!tell && !look))
 		return;
 
-	/*
-	 * The flags first: an invalidation that comes while the catalogs are looked at
-	 * takes them away, so that the next one looks again.
-	 */
-	c->told = true;
-	c->published |= look;
 	/* options are not in the log: what a crash has lost is told again */
 	if (tell)
 		lightning_options_to_store(rel, store);
 	if (look)
 		lightning_warn_if_published(rel);
+
+	/*
+	 * Afterwards, since looking may have taken the flags away.  (What changes between
+	 * a look and here is missed until the next invalidation.  But who changes options
+	 * tells the store, and a publication of such a table is refused.)
+	 */
+	c = cached(rel);
+	c->told = true;
+	c->published |= look;
 }
 
 /* ---- row ids ---- */

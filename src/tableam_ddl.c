@@ -705,6 +705,8 @@ lightning_relation_copy_data(Relation rel, const RelFileNode *newrnode)
 	target.rd_node = *newrnode;
 	target.rd_amcache = NULL;
 	target.rd_smgr = NULL;
+	target.pgstat_enabled = false;	/* (statistics would keep its address) */
+	target.pgstat_info = NULL;
 
 	lightning_rel_ready(&target, false);
 	copy_begin(c, rel, &target, false, GetOldestNonRemovableTransactionId(rel));
