@@ -110,7 +110,7 @@ $node->restart;
 is(unlocked('t', 'id <= 10000'), 9000, 'the other one is there after a restart');
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'few'");
 is(unlocked('t', 'id <= 10000'), 10000, 'and rolled back');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all()'), 0, 'nothing is wrong');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all(index => true)'), 0, 'nothing is wrong');
 $s1->quit;
 $s2->quit;
 $node->stop;

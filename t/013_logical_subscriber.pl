@@ -120,7 +120,7 @@ $s1->quit;
 $pub->safe_psql('postgres', 'TRUNCATE ' . join(', ', @tables) . '; INSERT INTO def VALUES (1)');
 same('after TRUNCATE');
 $sub->safe_psql('postgres', 'DROP SUBSCRIPTION s');
-is($sub->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all()'), 0, 'nothing is wrong');
+is($sub->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all(index => true)'), 0, 'nothing is wrong');
 $sub->stop;
 $pub->stop;
 done_testing();

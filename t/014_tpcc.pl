@@ -54,6 +54,6 @@ kill_server($node);
 $h->finish;
 $node->start;
 consistent('after a crash');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all()'), 0, 'nothing is wrong');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all(index => true)'), 0, 'nothing is wrong');
 $node->stop;
 done_testing();

@@ -145,6 +145,6 @@ silent('INSERT INTO p VALUES (3), (13)', 'nothing is decoded');
 $node->append_conf('postgresql.conf', "wal_level = logical\n");
 $node->restart;
 says('INSERT INTO p VALUES (4), (14)', $unpublished->('p2'), 'wal_level was raised later');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all()'), 0, 'nothing is wrong');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all(index => true)'), 0, 'nothing is wrong');
 $node->stop;
 done_testing();

@@ -421,7 +421,7 @@ else
 	{
 		both(0, "SET enable_seqscan = $_; $q") for 'on', 'off';
 	}
-	is($node->safe_psql('d_lightning', 'SELECT * FROM lightning_check_all()'), '', 'nothing to complain about');
+	is($node->safe_psql('d_lightning', 'SELECT * FROM lightning_check_all(index => true)'), '', 'nothing to complain about');
 	$node->stop('immediate');
 	$node->start;
 	is($node->safe_psql('d_lightning', "SELECT $digest FROM t"), $node->safe_psql('d_heap', "SELECT $digest FROM t"), 'the same after a crash');

@@ -117,6 +117,6 @@ SQL
 is($node->safe_psql('postgres', 'SET enable_seqscan = off; SELECT count(*), count(DISTINCT k) FROM un WHERE un_key(k) BETWEEN 1 AND 4'),
 	$node->safe_psql('postgres', 'SET enable_indexscan = off; SET enable_bitmapscan = off; SELECT count(*), count(DISTINCT k) FROM un'),
 	'index and table agree');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all()'), 0, 'nothing is wrong');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all(index => true)'), 0, 'nothing is wrong');
 $node->stop;
 done_testing();

@@ -73,6 +73,6 @@ for my $round (1 .. $rounds)
 	}
 }
 is($good, 4 * $rounds, 'all stops went well');
-is($node->safe_psql('postgres', 'SELECT * FROM lightning_check_all()'), '', 'nothing to complain about');
+is($node->safe_psql('postgres', 'SELECT * FROM lightning_check_all(index => true)'), '', 'nothing to complain about');
 $node->stop;
 done_testing();

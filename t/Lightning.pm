@@ -237,7 +237,7 @@ SQL
 			$ok = 0;
 		}
 	}
-	my $problems = $node->safe_psql('postgres', 'SELECT * FROM lightning_check_all()');
+	my $problems = $node->safe_psql('postgres', 'SELECT * FROM lightning_check_all(index => true)');
 	if ($problems ne '')
 	{
 		diag("$what: check: $problems");
@@ -251,7 +251,7 @@ SQL
 sub check_clean
 {
 	my ($node, $what) = @_;
-	is($node->safe_psql('postgres', 'SELECT * FROM lightning_check_all()'), '', "$what: check finds nothing");
+	is($node->safe_psql('postgres', 'SELECT * FROM lightning_check_all(index => true)'), '', "$what: check finds nothing");
 	return;
 }
 
