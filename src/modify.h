@@ -51,7 +51,8 @@ typedef struct LightningRowLook
 	LightningVersionInfo base;
 	LightningVersionInfo next;	/* the one that made base outdated */
 	bool		key_changed;	/* some version above base is a delete, or
-								 * changed key columns */
+								 * changed key columns ... */
+	bool		key_gone;		/* ... and is committed */
 	LtgVersion	base_version;	/* payload is a private copy, valid until the
 								 * next look */
 

@@ -169,7 +169,10 @@ look_fn(void *arg, const LtgVersion *v, LtgState *fate)
 	look->have_next = true;
 	look->next = info;
 	if (lightning_version_lockmode(&info) == LockTupleExclusive)
+	{
 		look->key_changed = true;
+		look->key_gone |= info.committed;
+	}
 	return true;
 }
 
@@ -181,7 +184,7 @@ lightning_look(LtgSession *s, Relation rel, LtgStore *store, LightningRowLook *l
 	look->exists = false;
 	look->newest_tag = 0;
 	look->have_newest = look->have_base = look->have_next = false;
-	look->key_changed = false;
+	look->key_changed = look->key_gone = false;
 	look->no_memory = false;
 	look->error = NULL;
 	lightning_rowid_key(look->key, look->rowid);

@@ -266,9 +266,11 @@ try_lock(RowLocking *k, TM_Result *result)
 		return true;
 	}
 
+	/* waiting for a later change can't bring back a key that is gone */
 	compatible = (*result == TM_Ok || only_nonkey_updates(k));
 	if (!compatible && *result != TM_BeingModified &&
-		!(k->mode == LockTupleKeyShare && !k->look.newest.committed && !k->look.newest.mine))
+		!(k->mode == LockTupleKeyShare && !k->look.key_gone &&
+		  !k->look.newest.committed && !k->look.newest.mine))
 	{
 		if (*result == TM_Updated && k->find_last)
 		{

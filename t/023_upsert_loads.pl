@@ -117,6 +117,40 @@ SQL
 is($node->safe_psql('postgres', 'SET enable_seqscan = off; SELECT count(*), count(DISTINCT k) FROM un WHERE un_key(k) BETWEEN 1 AND 4'),
 	$node->safe_psql('postgres', 'SET enable_indexscan = off; SET enable_bitmapscan = off; SELECT count(*), count(DISTINCT k) FROM un'),
 	'index and table agree');
+# a backend that ends within a speculative insertion holds up nobody
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE en (k int PRIMARY KEY, v text) USING lightning;
+CREATE FUNCTION en_key(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_lock(coalesce(current_setting('test.lock', true), '3')::int);
+	PERFORM pg_advisory_unlock(coalesce(current_setting('test.lock', true), '3')::int);
+	RETURN $1;
+END $$;
+CREATE UNIQUE INDEX ON en (en_key(k));
+SQL
+for my $how ('pg_terminate_backend', 'pg_cancel_backend')
+{
+	my ($holder, $first, $second) = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 3;
+	my $waits = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND pid =";
+	$holder->query_safe('SELECT pg_advisory_lock(1)');
+	my ($pid1, $pid2) = map { $_->query_safe('SELECT pg_backend_pid()') } $first, $second;
+	$first->query_safe('SET test.lock = 1; BEGIN');
+	$second->query_safe('SET test.lock = 2');
+	$first->query_until(qr//, "INSERT INTO en VALUES (1, 'first') ON CONFLICT (k) DO NOTHING;\n");
+	$node->poll_query_until('postgres', "$waits $pid1") or die 'the first one does not wait';
+	$second->query_until(qr//, "INSERT INTO en VALUES (1, '$how') ON CONFLICT (k) DO UPDATE SET v = en.v || ' and again';\n");
+	$node->poll_query_until('postgres', "$waits $pid2") or die 'the second one does not wait';
+	is($node->safe_psql('postgres', "SELECT wait_event FROM pg_stat_activity WHERE pid = $pid2"), 'spectoken',
+		"$how: the second one waits for the token");
+	$node->safe_psql('postgres', "SELECT $how($pid1)");
+	$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM en WHERE v LIKE '$how%'")
+		or die "$how: the second one does not go on";
+	pass("$how: the second one goes on");
+	$first->quit if $how eq 'pg_cancel_backend';
+	$_->quit for $holder, $second;
+	$node->safe_psql('postgres', 'DELETE FROM en');
+}
+
 is($node->safe_psql('postgres', 'SELECT count(*) FROM lightning_check_all(index => true)'), 0, 'nothing is wrong');
 $node->stop;
 done_testing();

@@ -56,7 +56,7 @@ SQL
 }
 
 my %session;
-for my $name ('writer', 'other', 'old')
+for my $name ('writer', 'third', 'other', 'old')
 {
 	$session{$name} = $node->background_psql('postgres', on_error_stop => 0);
 	$session{$name}->set_query_timer_restart;
@@ -107,7 +107,8 @@ my $rekey = 'UPDATE {t} SET k = {k+5} WHERE k = {k};';
 my $delete = 'DELETE FROM {t} WHERE k = {k};';
 my $long = q{UPDATE {t} SET w = (SELECT string_agg(md5(g::text), '') FROM generate_series(1, 200) g) WHERE k = {k};};
 
-# name, is there a committed row before, what happens
+# name, is there a committed row before, what happens, what a third one does then
+# and leaves open
 my @histories = (
 	[ 'nothing', 1, '' ],
 	[ 'insert', 0, $insert ],
@@ -161,6 +162,25 @@ my @histories = (
 	[ 'long value, delete', 1, $long . $delete ],
 	[ 'insert, for update, update', 0, $insert . 'SELECT FROM {t} WHERE k = {k} FOR UPDATE;' . $update ],
 	[ 'insert, for update', 0, $insert . 'SELECT FROM {t} WHERE k = {k} FOR UPDATE;' ],
+	(map { my ($name, $what, $third) = @$_; [ $name, 1, $what, $third ] }
+		[ 'for key share; update', 'SELECT FROM {t} WHERE k = {k} FOR KEY SHARE;', $update ],
+		[ 'for key share; move', 'SELECT FROM {t} WHERE k = {k} FOR KEY SHARE;', $move ],
+		[ 'for key share; for key share', 'SELECT FROM {t} WHERE k = {k} FOR KEY SHARE;', 'SELECT FROM {t} WHERE k = {k} FOR KEY SHARE;' ],
+		[ 'for share; for share', 'SELECT FROM {t} WHERE k = {k} FOR SHARE;', 'SELECT FROM {t} WHERE k = {k} FOR SHARE;' ],
+		[ 'for share; for key share', 'SELECT FROM {t} WHERE k = {k} FOR SHARE;', 'SELECT FROM {t} WHERE k = {k} FOR KEY SHARE;' ],
+		[ 'update; for key share', $update, 'SELECT FROM {t} WHERE k = {k} FOR KEY SHARE;' ],
+		[ 'move; for key share', $move, 'SELECT FROM {t} WHERE k = {k} FOR KEY SHARE;' ],
+		[ 'update; update', $update, $update ],
+		[ 'update; delete', $update, $delete ],
+		[ 'move; update', $move, $update ],
+		[ 'move; move', $move, $move ],
+		[ 'delete; insert', $delete, $insert ],
+		[ 'for update, update; update', 'SELECT FROM {t} WHERE k = {k} FOR UPDATE;' . $update, $update ],
+		[ 'for update, update; for key share', 'SELECT FROM {t} WHERE k = {k} FOR UPDATE;' . $update, 'SELECT FROM {t} WHERE k = {k} FOR KEY SHARE;' ],
+		[ 'for update, move; update', 'SELECT FROM {t} WHERE k = {k} FOR UPDATE;' . $move, $update ],
+		[ 'key change; insert', $rekey, $insert ],
+		[ 'for key share; key change', 'SELECT FROM {t} WHERE k = {k} FOR KEY SHARE;', $rekey ],
+		[ 'withdrawn, delete; insert', "$delete $withdraw $delete", $insert ]),
 	[ 'referenced', 1, 'INSERT INTO {c} VALUES ({k});' ],
 	[ 'update, referenced', 1, $update . 'INSERT INTO {c} VALUES ({k});' ],
 );
@@ -230,15 +250,18 @@ sub answers
 	run_all('other', $am, $k, $insert) if $exists;
 	run_all('old', $am, $k, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM {t} $in;");
 	push @said, map { "history: $_" } run_all('writer', $am, $k, 'BEGIN;', $what, $ends{$state}[0]);
+	push @said, map { "third: $_" } run_all('third', $am, $k, 'BEGIN;', $history->[3]) if $history->[3];
 	run_all('other', $am, $k, 'SELECT FROM lightning_flush();') if $am eq 'lightning' && $k % 20 == 0;
 	my %by = (others => [ run_all('other', $am, $k, map { "BEGIN; $_->[1] ROLLBACK;" } @readers) ],
 		older => [ run_all('old', $am, $k, map { "SAVEPOINT r; $_->[1] ROLLBACK TO r;" } @readers) ]);
-	$by{own} = [ own_answers($am, $k, $history) ] if $state eq 'open';
+	$by{own} = [ own_answers($am, $k, $history) ] if $state eq 'open' && !$history->[3];
 	for my $who (sort keys %by)
 	{
 		push @said, "$who, $readers[$_][0]: $by{$who}[$_]" for 0 .. $#readers;
 	}
 	run_all('old', $am, $k, 'ROLLBACK;');
+	run_all('third', $am, $k, 'ROLLBACK;') if $history->[3];
+	run_all('writer', $am, $k, 'ROLLBACK;') if $state eq 'open';
 	run_all('writer', $am, $k, $ends{$state}[1]) if $state eq 'prepared';
 	return @said;
 }
@@ -249,7 +272,7 @@ sub compare
 	for my $history (@chosen)
 	{
 		$k += 10;
-		for my $state ('open', 'committed', 'rolled back', 'prepared')
+		for my $state ('open', 'committed', $history->[3] ? () : ('rolled back', 'prepared'))
 		{
 			# every second row is in files when it is looked at, each state in turn
 			$k += 10;
