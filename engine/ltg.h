@@ -109,8 +109,9 @@ typedef struct LtgStoreInfo
 	uint32_t	runs, l0_runs, levels;
 	uint64_t	entries, keys, tombstones, unsettled;	/* in files */
 	uint64_t	disk_bytes, raw_bytes;
-	LtgXid		min_xid;		/* oldest not settled in files, 0 = none */
+	LtgXid		min_xid, max_xid;	/* oldest and newest not settled in files, 0 = none */
 	uint64_t	memtable_keys;	/* in all generations */
+	LtgXid		memtable_writer;	/* who wrote all in them, puts only; 0: not so */
 	uint64_t	superseded;		/* versions in files that newer ones there hide,
 								 * as far as known; an estimate */
 	uint64_t	memtable_bytes; /* keys and payloads of their versions */
@@ -252,6 +253,8 @@ typedef struct LtgScanOptions
 	bool		keys_only;		/* leave payloads out: NULL, length 0 */
 	uint32_t	max_rows;		/* per batch, 0: engine's choice (about a block) */
 	uint32_t	max_merged;		/* of those, rows that come one by one; 0: no limit */
+	LtgXid		ignore_from;	/* raw: leave out generations all of whose versions
+								 * are by this transaction or later ones; 0: none */
 } LtgScanOptions;
 
 /*

@@ -50,6 +50,9 @@
 #define FLUSH_DEAD_MIN 10000
 #define FLUSH_DEAD_SHARE 0.2
 
+/* Where rows come one by one: so many before it is tried again to pass many. */
+#define ALIKE_EVERY 8
+
 typedef struct Vacuum
 {
 	Relation	rel;
@@ -236,16 +239,51 @@ vacuum_row(Vacuum *vac, const LightningVersions *kv)
 	}
 }
 
+/* Rows of which nothing more need be known: each has one version, by this writer. */
+static bool
+all_live(const LtgSpan *span)
+{
+	LtgVersion	v = {.kind = LTG_PUT, .state = span->state, .xid = span->xid, .cid = span->cid};
+	LtgState	fate;
+	bool		mine;
+
+	fate = lightning_version_fate(&v, &mine);
+	return fate == LTG_SETTLED || fate == LTG_COMMITTED;
+}
+
+/* The rows that are to come, as long as they are live and alike. */
+static void
+pass_live(Vacuum *vac, LightningVersionScan *scan)
+{
+	LtgSpan		span;
+
+	while (lightning_versions_span(scan, &span) && all_live(&span))
+	{
+		vac->live += span.n;
+		lightning_versions_pass(scan, span.n);
+		pgstat_progress_update_param(PROGRESS_VACUUM_HEAP_BLKS_SCANNED,
+									 (int64) (ltg_span_key(&span, span.at) / LIGHTNING_BLOCK_ROWS));
+		vacuum_delay_point();
+	}
+}
+
 static void
 scan_table(Vacuum *vac, uint64 end)
 {
 	LightningVersionScan *scan = lightning_versions_open(vac->rel, 0, end, false);
 	LightningVersions *kv;
 	uint64		block = PG_UINT64_MAX;
+	uint32		alone = 0;
 
 	pgstat_progress_update_param(PROGRESS_VACUUM_PHASE, PROGRESS_VACUUM_PHASE_SCAN_HEAP);
-	while ((kv = lightning_versions_next(scan)) != NULL)
+	lightning_versions_keys_only(scan);
+	for (;;)
 	{
+		if (alone++ % ALIKE_EVERY == 0)
+			pass_live(vac, scan);
+		kv = lightning_versions_next(scan);
+		if (kv == NULL)
+			break;
 		if (kv->rowid / LIGHTNING_BLOCK_ROWS != block)
 		{
 			block = kv->rowid / LIGHTNING_BLOCK_ROWS;
@@ -274,14 +312,57 @@ alloc_dead(Vacuum *vac, uint64 rows)
 	vac->dead->num_items = 0;
 }
 
+/* ---- a table without dead rows ---- */
+
+/* All that this transaction wrote stays. */
+static bool
+has_committed(LtgXid xid)
+{
+	LtgVersion	v = {.kind = LTG_PUT, .state = LTG_UNRESOLVED, .xid = xid};
+	bool		mine;
+
+	return xid != 0 && lightning_version_fate(&v, &mine) == LTG_COMMITTED;
+}
+
+/* Is every row in files live?  What that writer has left in memory is not looked at. */
+static bool
+files_are_live(Vacuum *vac, LtgXid writer)
+{
+	LightningVersionScan *scan = lightning_versions_open(vac->rel, 0, LIGHTNING_ROWID_MAX + 1, false);
+	LightningVersions *kv;
+	LightningRowState st;
+	bool		live = true;
+
+	lightning_versions_keys_only(scan);
+	lightning_versions_ignore_from(scan, writer);
+	while (live)
+	{
+		pass_live(vac, scan);
+		kv = lightning_versions_next(scan);
+		if (kv == NULL)
+			break;
+		lightning_classify_row(kv, vac->oldest, &st);
+		live = st.status == LIGHTNING_ROW_LIVE;
+	}
+	lightning_versions_close(scan);
+	return live;
+}
+
 /*
- * Dead rows have tombstones, or were written lately.  Without either there is
- * nothing to find, and the table need not be read.
+ * Dead rows have tombstones, or were written by a transaction that has aborted.
+ * So there is none in the memtable if all of it was put there by one transaction
+ * that has committed (a load); and none in files if the same is true of what is not
+ * settled there, or else if a look at them shows it.
  */
 static bool
-nothing_to_do(const LtgStoreInfo *info)
+nothing_to_do(Vacuum *vac, const LtgStoreInfo *info)
 {
-	return info->tombstones == 0 && info->unsettled == 0 && info->memtable_keys == 0;
+	if (info->tombstones > 0 ||
+		(info->memtable_keys > 0 && !has_committed(info->memtable_writer)))
+		return false;
+	return info->unsettled == 0 ||
+		(info->min_xid == info->max_xid && has_committed(info->min_xid)) ||
+		files_are_live(vac, info->memtable_writer);
 }
 
 /* ---- settling ---- */
@@ -392,12 +473,16 @@ static void
 vacuum_table(Vacuum *vac, const LtgStoreInfo *info)
 {
 	LtgStore   *store = lightning_rel(vac->rel).store;
+	LtgStoreInfo now;
 
-	if (nothing_to_do(info))
+	if (nothing_to_do(vac, info))
 	{
-		vac->live = lightning_estimate_rows(info);
+		/* a flush may have come between */
+		ltg_store_info(lightning_session(), store, &now);
+		vac->live = lightning_estimate_rows(&now);
 		return;
 	}
+	vac->live = 0;
 	vac->graves_cleared = info->graves_cleared;
 	alloc_dead(vac, info->entries + info->memtable_keys);
 	vac->graves_upto = applied_seq(vac);
@@ -502,6 +587,9 @@ struct LightningAnalyze
 	uint32		last;			/* visited last, in populated */
 	LtgSeq		graves_cleared;
 	double		weight;
+	LtgSpan		span;			/* live rows that are alike; */
+	uint32		span_left;		/* so many are left, from this entry on */
+	uint32		span_entry;
 };
 
 /* What ANALYZE will take for its number of sample rows. */
@@ -599,6 +687,32 @@ lightning_scan_analyze_next_block(TableScanDesc sscan, BlockNumber blockno,
 	if (lo >= an->end)
 		return false;
 	lightning_versions_restart(an->versions, lo, Min(lo + LIGHTNING_BLOCK_ROWS, an->end), false);
+	an->span_left = 0;
+	return true;
+}
+
+/* The next one of many live rows. */
+static bool
+analyze_span(struct LightningAnalyze *an, Relation rel, TupleTableSlot *slot)
+{
+	LtgVersion	v = {.kind = LTG_PUT};
+
+	if (an->span_left == 0)
+	{
+		if (!lightning_versions_span(an->versions, &an->span) || !all_live(&an->span))
+			return false;
+		an->span_left = an->span.n;
+		an->span_entry = an->span.at;
+		lightning_versions_pass(an->versions, an->span.n);
+	}
+	v.state = an->span.state;
+	v.xid = an->span.xid;
+	v.cid = an->span.cid;
+	v.tag = ltg_span_tag(&an->span, an->span_entry);
+	v.payload = ltg_span_payload(&an->span, an->span_entry, &v.payload_len);
+	lightning_slot_store(slot, rel, ltg_span_key(&an->span, an->span_entry), &v, false);
+	an->span_entry += (uint32) an->span.step;
+	an->span_left--;
 	return true;
 }
 
@@ -612,6 +726,11 @@ lightning_scan_analyze_next_tuple(TableScanDesc sscan, TransactionId OldestXmin,
 	LtgXid		oldest = lightning_widen_xid(OldestXmin);
 	LightningVersions *kv;
 
+	if (analyze_span(an, sscan->rs_rd, slot))
+	{
+		*liverows += an->weight;
+		return true;
+	}
 	while ((kv = lightning_versions_next(an->versions)) != NULL)
 	{
 		LightningRowState st;

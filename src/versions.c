@@ -352,6 +352,34 @@ lightning_versions_next(LightningVersionScan *scan)
 }
 
 void
+lightning_versions_keys_only(LightningVersionScan *scan)
+{
+	scan->opt.keys_only = true;
+}
+
+void
+lightning_versions_ignore_from(LightningVersionScan *scan, LtgXid xid)
+{
+	scan->opt.ignore_from = xid;
+}
+
+bool
+lightning_versions_span(LightningVersionScan *scan, LtgSpan *span)
+{
+	if (scan->at >= scan->batch.n && (scan->done || !next_batch(scan)))
+		return false;
+	ltg_batch_span(scan->guard->scan, scan->at, span);
+	return span->n > 0;
+}
+
+void
+lightning_versions_pass(LightningVersionScan *scan, uint32 n)
+{
+	Assert(n <= scan->batch.n - scan->at);
+	scan->at += n;
+}
+
+void
 lightning_versions_close(LightningVersionScan *scan)
 {
 	if (scan->guard->scan != NULL)

@@ -46,6 +46,17 @@ extern void lightning_versions_restart(LightningVersionScan *scan, uint64 lo, ui
 									   bool backward);
 /* NULL at the end. */
 extern LightningVersions *lightning_versions_next(LightningVersionScan *scan);
+/* No payloads, from the next start on. */
+extern void lightning_versions_keys_only(LightningVersionScan *scan);
+/* Without generations that are by this transaction and later ones only. */
+extern void lightning_versions_ignore_from(LightningVersionScan *scan, LtgXid xid);
+/*
+ * Between two keys: the next rows if they can be described together.  Each has
+ * one version, a put, all by one writer (base/span.h).  They still are the next
+ * ones, until they are passed.
+ */
+extern bool lightning_versions_span(LightningVersionScan *scan, LtgSpan *span);
+extern void lightning_versions_pass(LightningVersionScan *scan, uint32 n);
 extern void lightning_versions_close(LightningVersionScan *scan);
 
 /* snapshot.c */

@@ -630,6 +630,73 @@ unseen_generations(void **state)
 	lrig_close(&rig);
 }
 
+static uint64_t
+raw_rows(LtgStore *t, LtgXid ignore_from)
+{
+	LtgScanOptions opt = {.keys_only = true, .ignore_from = ignore_from};
+	LtgScan    *scan;
+	LtgBatch	b;
+	uint64_t	n = 0;
+
+	lrig_ok(&rig, ltg_scan_open(rig.s, t, &opt, &scan));
+	while (ltg_scan_next(scan, &b) == LTG_OK)
+		n += b.n;
+	ltg_scan_close(scan);
+	return n;
+}
+
+/* Who wrote all that is in memory and in files, and scans that leave the former out. */
+static void
+one_writer(void **state)
+{
+	LtgStore   *t;
+	LtgStoreInfo info;
+	LtgXid		a, b;
+	uint8_t		key[5];
+
+	(void) state;
+	lrig_open(&rig, NULL);
+	t = lrig_store(&rig, 1, 0);
+	a = lrig_begin(&rig);
+	rewrite(t, a, 1, 300, 1);
+	lrig_flush_all(&rig);
+	rewrite(t, a, 301, 100, 1);
+	ltg_store_info(rig.s, t, &info);
+	assert_int_equal(info.memtable_writer, a);
+	assert_int_equal(info.min_xid, a);
+	assert_int_equal(info.max_xid, a);
+	assert_int_equal(raw_rows(t, 0), 400);
+	assert_int_equal(raw_rows(t, a + 1), 400);
+	assert_int_equal(raw_rows(t, a), 300);
+	lrig_end(&rig, a, true);
+
+	b = lrig_begin(&rig);
+	rewrite(t, b, 401, 10, 1);
+	ltg_store_info(rig.s, t, &info);
+	assert_int_equal(info.memtable_writer, 0);
+	assert_int_equal(raw_rows(t, b), 410);	/* a's and b's in one generation */
+	lrig_freeze(&rig);
+	rewrite(t, b, 411, 10, 1);
+	ltg_store_info(rig.s, t, &info);
+	assert_int_equal(info.memtable_writer, 0);
+	assert_int_equal(raw_rows(t, b), 410);
+	lrig_flush_all(&rig);
+	ltg_store_info(rig.s, t, &info);
+	assert_int_equal(info.memtable_keys, 0);
+	assert_int_equal(info.max_xid, b);
+
+	/* a delete is more than puts */
+	rewrite(t, b, 421, 1, 1);
+	ltg_store_info(rig.s, t, &info);
+	assert_int_equal(info.memtable_writer, b);
+	lrig_rowid(key, 5);
+	lrig_write(&rig, t, key, 5, LTG_DELETE, NULL, 0, b, 0);
+	ltg_store_info(rig.s, t, &info);
+	assert_int_equal(info.memtable_writer, 0);
+	lrig_end(&rig, b, true);
+	lrig_close(&rig);
+}
+
 /* A scan that stops behind the empty key goes on behind it. */
 static void
 empty_key(void **state)
@@ -734,6 +801,7 @@ main(void)
 		cmocka_unit_test(dropped),
 		cmocka_unit_test(judged_once),
 		cmocka_unit_test(unseen_generations),
+		cmocka_unit_test(one_writer),
 		cmocka_unit_test(empty_key),
 		cmocka_unit_test(no_memory),
 	};

@@ -248,6 +248,7 @@ list_push(LtgGeneration *g, uint64_t store_id, uint64_t at)
 	atomic_init(&l->min_seq, UINT64_MAX);
 	atomic_init(&l->min_xid, UINT64_MAX);
 	atomic_init(&l->breaks, 0);
+	atomic_init(&l->max_xid, 0);
 	for (;;)
 	{
 		LtgMemList *other = list_in_chain(g, first, store_id, h);
@@ -299,6 +300,14 @@ LtgXid
 ltg_mem_list_min_xid(const LtgMemList *l)
 {
 	return atomic_load_explicit(&l->min_xid, memory_order_relaxed);
+}
+
+LtgXid
+ltg_mem_list_writer(const LtgMemList *l)
+{
+	LtgXid		xid = atomic_load_explicit(&l->max_xid, memory_order_relaxed);
+
+	return xid == ltg_mem_list_min_xid(l) && xid != UINT64_MAX ? xid : 0;
 }
 
 void
@@ -530,6 +539,14 @@ list_note_xid(LtgMemList *l, const LtgVersion *v)
 
 	while (old > xid &&
 		   !atomic_compare_exchange_weak_explicit(&l->min_xid, &old, xid,
+												  memory_order_relaxed,
+												  memory_order_relaxed))
+		;
+	if (v->kind != LTG_PUT)
+		xid = UINT64_MAX;
+	old = atomic_load_explicit(&l->max_xid, memory_order_relaxed);
+	while (old < xid &&
+		   !atomic_compare_exchange_weak_explicit(&l->max_xid, &old, xid,
 												  memory_order_relaxed,
 												  memory_order_relaxed))
 		;

@@ -80,6 +80,8 @@ extern uint64_t ltg_mem_list_bytes(const LtgMemList *l);	/* keys and payloads */
  * taken counts.
  */
 extern LtgXid ltg_mem_list_min_xid(const LtgMemList *l);
+/* The transaction that wrote all of it, if that was nothing but puts; 0: not so. */
+extern LtgXid ltg_mem_list_writer(const LtgMemList *l);
 /* Smallest and largest seq applied to the list; 0, 0 when it is empty. */
 extern void ltg_mem_list_seq_range(const LtgMemList *l, LtgSeq *min, LtgSeq *max);
 /* Point look-up through the hash index. */

@@ -62,6 +62,7 @@ struct LtgMemList
 	_Alignas(LTG_CACHE_LINE) LtgMemLink tail[LTG_MEM_HEIGHT_MAX];
 
 	_Alignas(LTG_CACHE_LINE) _Atomic uint64_t max_seq;
+	_Atomic LtgXid max_xid;		/* UINT64_MAX: there is more than puts */
 	_Atomic uint32_t nodes;
 	_Atomic uint64_t bytes;		/* of keys and payloads, all versions */
 };

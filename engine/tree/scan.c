@@ -298,7 +298,7 @@ start(LtgScan *scan)
 	ltg_note_probe(scan->s, scan->store, &view);
 	ltg_merge_init(m, scan->s, scan->use, scan->backward);
 	LTG_TRY(ltg_merge_add_view(m, scan->store_id, &view,
-							   scan->snap == NULL ? 0 : scan->snap->unseen, lo, lo_len, hi, hi_len));
+							   scan->snap == NULL ? scan->ignore_from : scan->snap->unseen, lo, lo_len, hi, hi_len));
 	if (scan->has_pos)
 		return ltg_merge_seek(m, scan->pos, scan->pos_len, scan->after);
 	if (scan->backward)
@@ -436,6 +436,7 @@ apply_options(LtgScan *scan, const LtgScanOptions *opt)
 	scan->keys_only = opt->keys_only;
 	scan->max_rows = opt->max_rows == 0 ? UINT32_MAX : opt->max_rows;
 	scan->max_merged = opt->max_merged == 0 ? UINT32_MAX : opt->max_merged;
+	scan->ignore_from = opt->ignore_from;
 	scan->has_pos = false;
 	scan->done = false;
 	scan->n = scan->n_parts = scan->n_rows = 0;

@@ -55,6 +55,7 @@ struct LtgScan
 	LtgStore   *store;
 	uint64_t	store_id;
 	LtgSnapshot *snap;
+	LtgXid		ignore_from;	/* without a snapshot */
 	LtgCacheUse use;
 	bool		backward;
 	bool		has_lo, has_hi;

@@ -622,6 +622,8 @@ fill_info(LtgStore *store, LtgStoreInfo *info)
 		info->raw_bytes += r->raw_bytes;
 		if (r->min_xid != 0 && (info->min_xid == 0 || r->min_xid < info->min_xid))
 			info->min_xid = r->min_xid;
+		if (r->max_xid > info->max_xid)
+			info->max_xid = r->max_xid;
 	}
 }
 
@@ -706,6 +708,12 @@ ltg_store_info(LtgSession *s, LtgStore *store, LtgStoreInfo *info)
 
 		if (l != NULL)
 		{
+			LtgXid		writer = ltg_mem_list_writer(l);
+
+			if (info->memtable_keys == 0)
+				info->memtable_writer = writer;
+			else if (info->memtable_writer != writer)
+				info->memtable_writer = 0;
 			info->memtable_keys += ltg_mem_list_nodes(l);
 			info->memtable_bytes += ltg_mem_list_bytes(l);
 		}
