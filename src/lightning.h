@@ -287,7 +287,7 @@ extern void lightning_note_dirty_read(void);
 extern void lightning_note_horizon(LtgXid horizon);
 /* All that is settled was written by older transactions, for conflicts on standbys. */
 extern LtgXid lightning_settled_below(void);
-/* All that files say less of than who wrote it was written by older transactions. */
+/* So was all in whose favour something was dropped. */
 extern LtgXid lightning_known_below(void);
 
 /* ---- row.c: row <-> payload ---- */
@@ -304,6 +304,12 @@ extern void lightning_form_row(TupleDesc desc, const Datum *values, const bool *
 
 /* ---- slot.c ---- */
 extern const TupleTableSlotOps TTSOpsLightning;
+/* xmin of a row; its writer is not known where an older version settled it. */
+static inline TransactionId
+lightning_shown_xid(LtgXid xid)
+{
+	return xid == 0 ? FrozenTransactionId : (TransactionId) xid;
+}
 /* In LightningSlot.xmax: nobody changes or locks the row, as far as is to be shown. */
 #define LIGHTNING_XMAX_NONE BootstrapTransactionId
 
@@ -318,6 +324,8 @@ typedef struct LightningSlot
 								 * RETURNING can show them */
 	TransactionId xmax;			/* 0: found out when asked for */
 	CommandId	cid;
+	const uint8 *writers;		/* not NULL: xmin is to be had from there, for ... */
+	uint32		entry;			/* ... this entry (see slot.c, S5) */
 	uint8	   *owned;			/* buffer for copies, in tts_mcxt, kept when the
 								 * slot is cleared */
 	uint32		owned_size;

@@ -455,8 +455,9 @@ lightning_settled_below(void)
 }
 
 /*
- * So was what has another's transaction id (N1).  What files say of both is right for
- * our snapshots; for one of a standby, if it sees everything below.
+ * So was what has made others superfluous, between the snapshots that are in use
+ * here.  What files say of both is right for our snapshots; for one of a standby, if it
+ * sees everything below.
  */
 LtgXid
 lightning_known_below(void)

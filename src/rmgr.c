@@ -190,13 +190,6 @@ start_write(LtgWrite *w, LtgStore *store, uint8 *key, uint64 rowid, LtgXid xid, 
 }
 
 static void
-set_frozen(LtgWrite *w)
-{
-	w->v.state = LTG_SETTLED;
-	w->v.xid = 0;
-}
-
-static void
 redo_insert(LtgSession *s, Reading *r, LtgXid xid)
 {
 	LtgStore   *store = find_store(s, r);
@@ -210,7 +203,7 @@ redo_insert(LtgSession *s, Reading *r, LtgXid xid)
 		damaged_record(r);
 	start_write(&w, store, key, rowid, xid, LTG_PUT);
 	if (r->flags & LIGHTNING_XLF_FROZEN)
-		set_frozen(&w);
+		w.v.state = LTG_SETTLED;
 	w.v.payload = r->p;
 	w.v.payload_len = r->end - r->p;
 	apply(s, &w, 1, r->lsn);
@@ -275,7 +268,7 @@ redo_multi_insert(LtgSession *s, Reading *r, LtgXid xid)
 	{
 		start_write(&w[i], store, keys + i * LIGHTNING_KEY_LEN, rowid + i, xid, LTG_PUT);
 		if (r->flags & LIGHTNING_XLF_FROZEN)
-			set_frozen(&w[i]);
+			w[i].v.state = LTG_SETTLED;
 		w[i].v.payload_len = read_varint(r);
 	}
 	for (uint64 i = 0; i < n; i++)

@@ -34,6 +34,7 @@ typedef struct LightningScanDescData
 	LtgBatch	batch;
 	uint32		at;				/* next row of the batch behind the span */
 	LtgSpan		span;			/* rows that need no call each ... */
+	TransactionId span_xmin;	/* of them all, unless they have writers of their own */
 	uint32		span_left;		/* so many are left, from this entry on; only */
 	uint32		span_entry;		/* when on a row, and in scan's direction */
 	uint32		single_left;	/* rows to be asked for one by one */

@@ -11,6 +11,9 @@
  *	 S4. late: payload is NULL and late is set.  A scan has put the row's TID and
  *		 transaction there; the payload is loaded when it is asked for, which
  *		 makes it a stored slot that owns its payload.
+ *	 S5. While writers is set, who wrote the row is to be looked up there, in a
+ *		 scan's batch; xmin is what that gave.  Whatever makes the slot outlive
+ *		 the batch looks it up first.
  * A stored slot's payload belongs to a scan's batch, or to the slot itself
  * (payload == owned).  The owned buffer survives ExecClearTuple, so a fetch per
  * row costs no allocation.
@@ -37,6 +40,16 @@ load_late(TupleTableSlot *slot)
 		lightning_slot_load(slot);
 }
 
+/* Who wrote the row, as heap shows it (S5). */
+static inline void
+need_xmin(LightningSlot *ls)
+{
+	if (ls->writers == NULL)
+		return;
+	ls->xmin = lightning_shown_xid(ltg_span_writer(ls->writers, ls->entry));
+	ls->writers = NULL;
+}
+
 static void
 slot_init(TupleTableSlot *slot)
 {
@@ -46,6 +59,7 @@ slot_init(TupleTableSlot *slot)
 	ls->owned = NULL;
 	ls->owned_size = 0;
 	ls->late = NULL;
+	ls->writers = NULL;
 	ls->xmin = InvalidTransactionId;
 }
 
@@ -70,6 +84,7 @@ slot_clear(TupleTableSlot *slot)
 	ls->payload = NULL;
 	ls->payload_len = 0;
 	ls->late = NULL;
+	ls->writers = NULL;
 	ls->off = 0;
 	ls->xmin = InvalidTransactionId;
 	ls->xmax = InvalidTransactionId;
@@ -201,6 +216,7 @@ slot_getsysattr_lightning(TupleTableSlot *slot, int attnum, bool *isnull)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot retrieve a system column in this context")));
 
+	need_xmin(ls);
 	*isnull = false;
 	switch (attnum)
 	{
@@ -250,6 +266,7 @@ slot_materialize(TupleTableSlot *slot)
 
 	Assert(!TTS_EMPTY(slot));
 	load_late(slot);
+	need_xmin(ls);
 	ls->copied = true;
 	if (ls->payload == NULL)
 		materialize_virtual(slot);
@@ -310,6 +327,7 @@ slot_copyslot(TupleTableSlot *dstslot, TupleTableSlot *srcslot)
 	}
 	if (srcslot->tts_ops == &TTSOpsLightning)
 	{
+		need_xmin(src);
 		dst->xmin = src->xmin;
 		dst->xmax = src->xmax;
 		dst->cid = src->cid;
@@ -327,6 +345,7 @@ slot_copy_heap_tuple(TupleTableSlot *slot)
 
 	Assert(!TTS_EMPTY(slot));
 	load_late(slot);
+	need_xmin(ls);
 	ls->copied = true;
 	if (ls->payload != NULL)
 		tuple = lightning_row_heap_tuple(ls->payload, ls->payload_len);
@@ -399,7 +418,8 @@ lightning_slot_store(TupleTableSlot *slot, Relation rel, uint64 rowid, const Ltg
 	ls->late = NULL;
 	ls->copied = false;
 	ls->off = 0;
-	ls->xmin = (v->state == LTG_SETTLED || v->xid == 0) ? FrozenTransactionId : (TransactionId) v->xid;
+	ls->writers = NULL;
+	ls->xmin = lightning_shown_xid(v->xid);
 	ls->xmax = InvalidTransactionId;
 	ls->cid = v->cid;
 	slot->tts_nvalid = 0;

@@ -457,7 +457,9 @@ lightning_note_read(Relation rel, Snapshot snap, uint64 rowid, const LtgVersion 
 		MemoryContextSwitchTo(old);
 	}
 	lightning_set_tid(&tid, rowid, v->tag);
-	PredicateLockTID(rel, &tid, snap, (TransactionId) v->xid);
+	/* whether the row is our own: a settled one's id may be in use again */
+	PredicateLockTID(rel, &tid, snap,
+					 v->state == LTG_SETTLED ? InvalidTransactionId : (TransactionId) v->xid);
 	lightning_versions_get_for(rel, rowid, snap, &kv);
 	lightning_check_conflict_out(rel, snap, &kv);
 }

@@ -305,8 +305,9 @@ prepare(Copy *c, LtgVersion *v)
 	v->state = fate;
 	if (fate == LTG_SETTLED)
 	{
-		v->xid = 0;
 		v->cid = 0;
+		if (v->kind != LTG_PUT)
+			v->xid = 0;
 	}
 	if (v->kind == LTG_PUT)
 		reform(c, v);
@@ -529,8 +530,8 @@ copy_begin(Copy *c, Relation from, Relation to, bool renumber, TransactionId old
 }
 
 /*
- * The copy says of a settled row, or of one under another's transaction id, who sees
- * it among our snapshots.  A standby's older ones must not read it.
+ * What the copy settles, and what our files have dropped, is right for our snapshots.
+ * A standby's older ones must not read it.
  */
 static void
 log_conflict(Copy *c)

@@ -69,6 +69,7 @@ note_in_slot(TupleTableSlot *slot, Relation rel, uint64 rowid, uint8 tag,
 		LightningSlot *lslot = (LightningSlot *) slot;
 
 		lslot->xmin = (TransactionId) xid;
+		lslot->writers = NULL;
 		lslot->xmax = TransactionIdIsValid(xmax) ? xmax : LIGHTNING_XMAX_NONE;
 		lslot->cid = cid;
 	}
@@ -93,13 +94,11 @@ start_put(LtgWrite *w, LtgXid xid, CommandId cid, int options)
 	memset(w, 0, sizeof(*w));
 	w->key_len = LIGHTNING_KEY_LEN;
 	w->v.kind = LTG_PUT;
+	w->v.xid = xid;
 	if (options & TABLE_INSERT_FROZEN)
 		w->v.state = LTG_SETTLED;	/* the whole store goes if we abort */
 	else
-	{
-		w->v.xid = xid;
 		w->v.cid = cid;
-	}
 }
 
 static void

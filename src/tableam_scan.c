@@ -219,6 +219,7 @@ next_stretch(LightningScanDesc scan)
 		scan->single_left = scan->span.rows;
 	else
 	{
+		scan->span_xmin = lightning_shown_xid(scan->span.xid);
 		scan->span_left = scan->span.n;
 		scan->span_entry = scan->span.at;
 		scan->at += scan->span.n;
@@ -261,7 +262,7 @@ fast_row(LightningScanDesc scan, uint64 *rowid, LtgVersion *v)
 		v->tag = ltg_span_tag(&scan->span, e);
 		v->flags = 0;
 		v->cid = scan->span.cid;
-		v->xid = scan->span.xid;
+		v->xid = ltg_span_xid(&scan->span, e);
 		v->seq = v->aux = 0;
 		return true;
 	}
@@ -532,8 +533,9 @@ span_slot(LightningScanDesc scan, TupleTableSlot *slot)
 	ls->payload = ltg_span_payload(span, e, &ls->payload_len);
 	ls->off = 0;
 	ls->copied = false;
-	ls->xmin = (span->state == LTG_SETTLED || span->xid == 0) ? FrozenTransactionId
-		: (TransactionId) span->xid;
+	ls->xmin = scan->span_xmin;
+	ls->writers = span->writers;
+	ls->entry = e;
 	ls->xmax = InvalidTransactionId;
 	ls->cid = span->cid;
 	slot->tts_nvalid = 0;

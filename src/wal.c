@@ -288,7 +288,7 @@ put_raw_row(uint8 *buf, const LightningRawRow *row)
 	*p++ = (uint8) (row->v.kind | row->v.state << 4);
 	*p++ = row->v.tag;
 	*p++ = row->v.flags;
-	p = lightning_put_varint(p, row->v.state == LTG_SETTLED ? 0 : row->v.xid);
+	p = lightning_put_varint(p, row->v.xid);
 	p = lightning_put_varint(p, row->v.aux);
 	p = lightning_put_varint(p, row->v.payload_len);
 	if (row->v.payload_len > 0)
@@ -317,8 +317,6 @@ insert_raw_batch(Relation rel, LightningRawRow *rows, int n, uint32 bytes)
 		w[i].key_len = LIGHTNING_KEY_LEN;
 		w[i].v = rows[i].v;
 		w[i].v.seq = 0;
-		if (w[i].v.state == LTG_SETTLED)
-			w[i].v.xid = 0;
 		body_len += put_raw_row(body + body_len, &rows[i]);
 	}
 

@@ -1,6 +1,6 @@
-# A copy of a table (VACUUM FULL, CLUSTER, SET TABLESPACE) says less of who wrote a row
-# than the log did: a snapshot on a standby that is older than that fails rather
-# than see in it what it must not see.
+# A copy of a table (VACUUM FULL, CLUSTER, SET TABLESPACE) says of settled rows that
+# everybody sees them, and lacks versions that nobody here needs: a snapshot on a standby
+# that is older than that fails rather than see in it what it must not see.
 use strict;
 use warnings;
 use FindBin;
@@ -61,7 +61,7 @@ for my $copy ('VACUUM FULL t', 'CLUSTER t USING t_pkey')
 	is(answer($reader), '', "$copy: an older snapshot on the standby sees no later row");
 	eval { $reader->quit; };
 
-	# rows under one label beside an old snapshot: half of them older than the reader's
+	# merged beside an old snapshot: half of the rows are older than the reader's
 	$primary->safe_psql('postgres', 'UPDATE t SET n = 0');
 	my $old = begin($primary);
 	$primary->safe_psql('postgres', 'UPDATE t SET n = 1 WHERE id % 2 = 0');
@@ -69,13 +69,13 @@ for my $copy ('VACUUM FULL t', 'CLUSTER t USING t_pkey')
 	$reader = begin($standby);
 	$primary->safe_psql('postgres', 'UPDATE t SET n = 1 WHERE id % 2 = 1');
 	merge();
-	is($primary->safe_psql('postgres', "SELECT count(DISTINCT xmin::text) FROM t"), 1, 'one label for both writers');
+	is($primary->safe_psql('postgres', "SELECT count(DISTINCT xmin::text) FROM t"), 2, 'each row shows its writer');
 	is($old->query_safe('SELECT sum(n) FROM t'), 0, 'the old snapshot sees what it saw');
 	$old->query_safe('COMMIT');
 	my $other = begin($primary);
 	$primary->safe_psql('postgres', $copy);
 	caught_up();
-	is(answer($reader), '', "$copy: an older snapshot on the standby does not take labels for writers");
+	is(answer($reader), '', "$copy: an older snapshot on the standby does not read what lacks its versions");
 	eval { $reader->quit; };
 	is($other->query_safe('SELECT sum(n) FROM t'), 100, 'the primary\'s own sees the rows');
 	$other->query_safe('COMMIT');

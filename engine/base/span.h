@@ -20,9 +20,10 @@ typedef struct LtgSpan
 	uint32_t	at;
 	int32_t		step;			/* 1 or -1 */
 
-	/* every row is a put of one writer */
+	/* every row is a put, and either all are settled or all are by one writer */
 	LtgState	state;
-	LtgXid		xid;
+	LtgXid		xid;			/* the writer, if it is the same for all; 0: not known */
+	const uint8_t *writers;		/* not NULL: settled rows, ask ltg_span_xid() */
 	uint32_t	cid;
 
 	uint32_t	head_width;
@@ -45,6 +46,15 @@ ltg_span_key(const LtgSpan *sp, uint32_t e)
 	if (LTG_LIKELY(sp->heads == NULL))
 		return sp->key + e;
 	return sp->key | (ltg_load_be64(sp->heads + (size_t) e * sp->head_width) & sp->head_mask);
+}
+
+/* Entry e of the block that span->writers is; 0: not known. */
+extern LtgXid ltg_span_writer(const uint8_t *writers, uint32_t e);
+
+static inline LtgXid
+ltg_span_xid(const LtgSpan *sp, uint32_t e)
+{
+	return sp->writers == NULL ? sp->xid : ltg_span_writer(sp->writers, e);
 }
 
 static inline uint8_t

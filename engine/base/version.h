@@ -9,7 +9,8 @@
  * them; a version in a file is in the state it had when the file was written):
  *	 UNRESOLVED  the writer's fate must be asked of the host
  *	 COMMITTED	 the writer committed; snapshots may still not see it
- *	 SETTLED	 committed and older than every snapshot; xid and cid are gone
+ *	 SETTLED	 committed and older than every snapshot; cid is gone.  A row
+ *				 keeps its writer's xid, for display only: nobody else asks
  *	 ABORTED	 memory only: dropped by the next flush
  */
 #ifndef LTG_VERSION_H
@@ -72,8 +73,8 @@ typedef struct LtgVersion
 	uint8_t		tag;			/* see DESIGN of row TIDs: 0..126 */
 	uint8_t		flags;			/* LTG_VF_* */
 	uint32_t	cid;
-	LtgXid		xid;			/* 0 when SETTLED; of a COMMITTED put perhaps
-								 * another's (tree/relabel.h) */
+	LtgXid		xid;			/* SETTLED: of a put, 0 if it is not known (then
+								 * from an old file), else 0 */
 	LtgSeq		seq;			/* 0 when SETTLED and read from a file, except
 								 * tombstones, which always keep theirs; of a
 								 * COMMITTED put in a file it tells the order */

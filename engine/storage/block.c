@@ -385,13 +385,16 @@ ltg_block_key(const uint8_t *b, uint32_t i, uint8_t *buf)
 	return prefix + h.width + len;
 }
 
-/* Fields of a block that has metadata, or one writer for all entries. */
+/* Fields of a block that is not settled throughout. */
 static void
 block_meta(const uint8_t *b, uint32_t i, LtgVersion *v)
 {
 	const uint8_t *rec = b + ltg_load32(b + LTG_BH_META) + (size_t) i * b[LTG_BH_META_WIDTH];
 	uint8_t		ksf = b[LTG_BH_KSF];
+	uint32_t	xid_width = 0;	/* in the record */
 
+	if ((b[LTG_BH_FLAGS] & LTG_BF_WRITERS) == 0)
+		xid_width = b[LTG_BH_XID_WIDTH];
 	if ((b[LTG_BH_FLAGS] & LTG_BF_KSF) != 0)
 		ksf = *rec++;
 	v->kind = (LtgKind) LTG_KSF_KIND(ksf);
@@ -402,13 +405,17 @@ block_meta(const uint8_t *b, uint32_t i, LtgVersion *v)
 	if (v->state != LTG_SETTLED || v->kind != LTG_PUT)
 		v->seq = ltg_load64(b + LTG_BH_SEQ_BASE) + load_le(rec, b[LTG_BH_SEQ_WIDTH]);
 	rec += b[LTG_BH_SEQ_WIDTH];
-	if (v->state != LTG_SETTLED)
+	if ((b[LTG_BH_FLAGS] & LTG_BF_WRITERS) != 0)
 	{
-		v->xid = ltg_load64(b + LTG_BH_XID_BASE) + load_le(rec, b[LTG_BH_XID_WIDTH]);
-		v->cid = ltg_load32(b + LTG_BH_CID_BASE) +
-			(uint32_t) load_le(rec + b[LTG_BH_XID_WIDTH], b[LTG_BH_CID_WIDTH]);
+		if (v->state != LTG_SETTLED || v->kind == LTG_PUT)
+			v->xid = ltg_writers_get(b, i);
 	}
-	rec += b[LTG_BH_XID_WIDTH] + b[LTG_BH_CID_WIDTH];
+	else if (v->state != LTG_SETTLED)
+		v->xid = ltg_load64(b + LTG_BH_XID_BASE) + load_le(rec, xid_width);
+	if (v->state != LTG_SETTLED)
+		v->cid = ltg_load32(b + LTG_BH_CID_BASE) +
+			(uint32_t) load_le(rec + xid_width, b[LTG_BH_CID_WIDTH]);
+	rec += xid_width + b[LTG_BH_CID_WIDTH];
 	v->aux = load_le(rec, b[LTG_BH_AUX_WIDTH]);
 }
 
@@ -425,7 +432,8 @@ block_version_head(const uint8_t *b, uint32_t i, LtgVersion *v)
 		v->state = LTG_SETTLED;
 		v->flags = 0;
 		v->cid = 0;
-		v->xid = v->seq = v->aux = 0;
+		v->xid = ltg_writers_get(b, i);
+		v->seq = v->aux = 0;
 	}
 	else
 		block_meta(b, i, v);
@@ -499,13 +507,9 @@ ltg_block_span(const uint8_t *b, bool payloads, LtgSpan *span)
 	span->head_mask = h.mask;
 	span->tags = tags == 0 ? NULL : b + tags;
 	span->state = (LtgState) LTG_KSF_STATE(b[LTG_BH_KSF]);
-	span->xid = 0;
-	span->cid = 0;
-	if ((b[LTG_BH_FLAGS] & LTG_BF_SETTLED) == 0)
-	{
-		span->xid = ltg_load64(b + LTG_BH_XID_BASE);
-		span->cid = ltg_load32(b + LTG_BH_CID_BASE);
-	}
+	span->xid = ltg_load64(b + LTG_BH_XID_BASE);
+	span->writers = b[LTG_BH_XID_WIDTH] == 0 ? NULL : b;
+	span->cid = (b[LTG_BH_FLAGS] & LTG_BF_SETTLED) != 0 ? 0 : ltg_load32(b + LTG_BH_CID_BASE);
 	span->pay_width = payloads ? b[LTG_BH_PAY_WIDTH] : 0;
 	span->pay_len = payloads ? ltg_load32(b + LTG_BH_PAY_LEN) : 0;
 	span->pay_index = payloads ? b + ltg_load32(b + LTG_BH_PAY_INDEX) : NULL;
@@ -548,9 +552,10 @@ meta_ok(const uint8_t *b, uint32_t len, uint64_t n)
 	{
 		if (b[i] > 8)
 			return false;
-		sum += b[i];
+		if (i != LTG_BH_XID_WIDTH || (b[LTG_BH_FLAGS] & LTG_BF_WRITERS) == 0)
+			sum += b[i];
 	}
-	return sum == b[LTG_BH_META_WIDTH] &&
+	return sum == b[LTG_BH_META_WIDTH] && ltg_writers_check(b, len) &&
 		section_ok(ltg_load32(b + LTG_BH_META), n * sum + 8, 1, len) &&
 		(tags == 0 || section_ok(tags, n, 1, len));
 }
@@ -563,7 +568,7 @@ ltg_block_check(const uint8_t *b, uint32_t len, uint8_t type)
 	uint64_t	prefix;
 
 	if (len < LTG_BH_BYTES + 8 || b[LTG_BH_TYPE] != type ||
-		ltg_load32(b + LTG_BH_LEN) != len || b[LTG_BH_ZERO] != 0 ||
+		ltg_load32(b + LTG_BH_LEN) != len || (type != LTG_BLOCK_DATA && b[LTG_BH_WRITERS] != 0) ||
 		b[LTG_BH_HEAD_WIDTH] > 8 || !index_width_ok(b[LTG_BH_TAIL_WIDTH]) ||
 		!index_width_ok(b[LTG_BH_PAY_WIDTH]))
 		return false;
@@ -649,8 +654,10 @@ verify_flags(const uint8_t *b)
 		if (v.state == LTG_ABORTED || v.kind > LTG_GONE)
 			return "entry has an impossible state or kind";
 		settled &= v.state == LTG_SETTLED;
+		if (v.state != LTG_SETTLED && v.xid == 0)
+			return "entry has no transaction";
 		plain &= v.kind == LTG_PUT && v.flags == 0 && v.state == first.state &&
-			v.xid == first.xid && v.cid == first.cid;
+			(v.state == LTG_SETTLED || (v.xid == first.xid && v.cid == first.cid));
 	}
 	if (settled != ((flags & LTG_BF_SETTLED) != 0))
 		return "settled flag does not match the entries";
@@ -703,5 +710,8 @@ ltg_block_verify(const uint8_t *b, uint32_t len, uint8_t *key_buf)
 			ltg_load64(b + LTG_BH_LAST_HEAD) != head_at(&h, n - 1))
 			return "first or last head is wrong";
 	}
-	return b[LTG_BH_TYPE] == LTG_BLOCK_DATA ? verify_flags(b) : NULL;
+	if (b[LTG_BH_TYPE] != LTG_BLOCK_DATA)
+		return NULL;
+	problem = ltg_writers_verify(b);
+	return problem != NULL ? problem : verify_flags(b);
 }

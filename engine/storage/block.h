@@ -15,6 +15,7 @@
 #include "base/span.h"
 #include "base/version.h"
 #include "storage/format.h"
+#include "storage/writers.h"
 
 /* ---- building ---- */
 
@@ -29,7 +30,7 @@ typedef struct LtgBlockShape
 	uint64_t	key_bytes;
 	uint64_t	pay_bytes;		/* each rounded up to 8 */
 	uint64_t	min_seq, max_seq;
-	uint64_t	min_xid, max_xid;
+	LtgWriterSums writers;
 	uint64_t	max_aux;
 	uint32_t	min_cid, max_cid;
 	uint64_t	first_int;		/* last 8 bytes of the first key */
@@ -37,7 +38,7 @@ typedef struct LtgBlockShape
 	bool		ksf_differ;
 	bool		dense;
 	bool		any_tag;
-	bool		any_seq, any_xid;	/* some entry keeps its seq, its xid and cid */
+	bool		any_seq, any_cid;	/* some entry keeps its seq, its cid */
 	bool		all_put, all_settled, any_flags;
 } LtgBlockShape;
 
@@ -58,6 +59,7 @@ typedef struct LtgBlockBuilder
 {
 	LtgSession *s;
 	LtgBlockShape shape;
+	LtgWriterSet writers;
 	LtgBlockItem *items;
 	uint32_t	n, items_cap;
 	uint32_t	key_start;		/* first entry of the newest key */

@@ -15,8 +15,9 @@ typedef struct Layout
 	uint32_t	head_width;
 	uint32_t	tail_width, tail_len;	/* index width, or common length */
 	uint32_t	pay_width, pay_len;
-	uint32_t	seq_width, xid_width, cid_width, aux_width, meta_width;
-	uint64_t	meta, tags, heads, pay_index, tail_index, tails, payloads, len;
+	uint32_t	seq_width, cid_width, aux_width, meta_width;
+	LtgWriterForm writer;
+	uint64_t	meta, writers, tags, heads, pay_index, tail_index, tails, payloads, len;
 } Layout;
 
 static uint32_t
@@ -53,9 +54,16 @@ keeps_seq(uint8_t ksf)
 }
 
 static bool
-keeps_xid(uint8_t ksf)
+keeps_cid(uint8_t ksf)
 {
 	return LTG_KSF_STATE(ksf) != LTG_SETTLED;
+}
+
+/* Whatever stands in the column for a settled tombstone, it reads as 0. */
+static bool
+keeps_xid(uint8_t ksf)
+{
+	return LTG_KSF_STATE(ksf) != LTG_SETTLED || LTG_KSF_KIND(ksf) == LTG_PUT;
 }
 
 /* ---- shape ---- */
@@ -72,9 +80,10 @@ shape_start(LtgBlockShape *h, const uint8_t *key, const LtgBlockItem *it)
 	h->all_put = h->all_settled = true;
 }
 
-/* first: bytes of the block's first key. */
+/* first: bytes of the block's first key; new_xid: no entry so far has it. */
 static void
-shape_add(LtgBlockShape *h, const uint8_t *first, const uint8_t *key, const LtgBlockItem *it)
+shape_add(LtgBlockShape *h, const uint8_t *first, const uint8_t *key, const LtgBlockItem *it,
+		  bool new_xid)
 {
 	if (h->n == 0)
 		shape_start(h, key, it);
@@ -98,18 +107,16 @@ shape_add(LtgBlockShape *h, const uint8_t *first, const uint8_t *key, const LtgB
 			h->max_seq = it->seq;
 		h->any_seq = true;
 	}
-	if (keeps_xid(it->ksf))
+	if (keeps_cid(it->ksf))
 	{
-		if (!h->any_xid || it->xid < h->min_xid)
-			h->min_xid = it->xid;
-		if (!h->any_xid || it->xid > h->max_xid)
-			h->max_xid = it->xid;
-		if (!h->any_xid || it->cid < h->min_cid)
+		if (!h->any_cid || it->cid < h->min_cid)
 			h->min_cid = it->cid;
-		if (!h->any_xid || it->cid > h->max_cid)
+		if (!h->any_cid || it->cid > h->max_cid)
 			h->max_cid = it->cid;
-		h->any_xid = true;
+		h->any_cid = true;
 	}
+	if (keeps_xid(it->ksf))
+		ltg_writers_sum(&h->writers, it->xid, new_xid);
 	if (h->max_aux < it->aux)
 		h->max_aux = it->aux;
 	h->ksf_differ |= it->ksf != h->ksf;
@@ -129,7 +136,8 @@ static bool
 shape_plain(const LtgBlockShape *h)
 {
 	return h->keys == h->n && h->all_put && !h->ksf_differ && !h->any_flags &&
-		h->min_xid == h->max_xid && h->min_cid == h->max_cid;
+		(h->all_settled ||
+		 (h->writers.min == h->writers.max && h->min_cid == h->max_cid));
 }
 
 static void
@@ -146,14 +154,14 @@ shape_layout(const LtgBlockShape *h, Layout *l)
 	l->pay_width = h->min_pay == h->max_pay ? 0 : h->pay_bytes <= UINT16_MAX ? 2 : 4;
 	l->pay_len = l->pay_width == 0 ? h->min_pay : 0;
 	l->seq_width = ltg_width(h->max_seq - h->min_seq);
-	l->xid_width = ltg_width(h->max_xid - h->min_xid);
 	l->cid_width = ltg_width(h->max_cid - h->min_cid);
 	l->aux_width = ltg_width(h->max_aux);
-	l->meta_width = l->seq_width + l->xid_width + l->cid_width + l->aux_width +
-		(h->ksf_differ ? 1 : 0);
+	l->meta_width = l->seq_width + l->cid_width + l->aux_width + (h->ksf_differ ? 1 : 0);
+	l->writer = ltg_writers_form(&h->writers, h->n);
 
 	l->meta = LTG_BH_BYTES + h->prefix;
-	l->tags = l->meta + (uint64_t) h->n * l->meta_width;
+	l->writers = l->meta + (uint64_t) h->n * l->meta_width;
+	l->tags = l->writers + l->writer.bytes;
 	l->heads = l->tags + (h->any_tag ? h->n : 0);
 	l->pay_index = l->heads + (h->dense ? 0 : (uint64_t) h->n * l->head_width);
 	l->tail_index = l->pay_index + (uint64_t) h->n * l->pay_width;
@@ -170,6 +178,7 @@ void
 ltg_builder_init(LtgBlockBuilder *b, LtgSession *s)
 {
 	memset(b, 0, sizeof(*b));
+	ltg_writer_set_init(&b->writers);
 	b->s = s;
 }
 
@@ -198,7 +207,7 @@ make_item(const LtgBlockBuilder *b, LtgBlockItem *it, uint32_t key_len,
 	it->ksf = LTG_KSF(v->kind, v->state, v->flags);
 	it->seq = keeps_seq(it->ksf) ? v->seq : 0;
 	it->xid = keeps_xid(it->ksf) ? v->xid : 0;
-	it->cid = keeps_xid(it->ksf) ? v->cid : 0;
+	it->cid = keeps_cid(it->ksf) ? v->cid : 0;
 	it->aux = v->kind == LTG_PUT ? 0 : v->aux;
 	it->tag = v->tag;
 	it->new_key = new_key;
@@ -213,9 +222,20 @@ ltg_builder_size_with(const LtgBlockBuilder *b, const uint8_t *key, uint32_t key
 	Layout		l;
 
 	make_item(b, &it, key_len, v, new_key);
-	shape_add(&h, b->keys, key, &it);
+	shape_add(&h, b->keys, key, &it, !ltg_writer_set_has(&b->writers, it.xid));
 	shape_layout(&h, &l);
 	return l.len;
+}
+
+/* The entry's writer among those of the block: is it the first by it? */
+static bool
+note_writer(LtgWriterSet *set, const LtgBlockItem *it)
+{
+	bool		is_new = keeps_xid(it->ksf) && !ltg_writer_set_has(set, it->xid);
+
+	if (is_new)
+		(void) ltg_writer_set_add(set, it->xid);
+	return is_new;
 }
 
 static LtgStatus
@@ -260,7 +280,7 @@ ltg_builder_add(LtgBlockBuilder *b, const uint8_t *key, uint32_t key_len,
 	b->pays_used += v->payload_len;
 	if (new_key)
 		b->key_start = b->n;
-	shape_add(&b->shape, b->keys, b->keys + it->key_off, it);
+	shape_add(&b->shape, b->keys, b->keys + it->key_off, it, note_writer(&b->writers, it));
 	b->n++;
 	return LTG_OK;
 }
@@ -268,7 +288,7 @@ ltg_builder_add(LtgBlockBuilder *b, const uint8_t *key, uint32_t key_len,
 static void
 shape_of(const LtgBlockBuilder *b, uint32_t n, LtgBlockShape *h)
 {
-	uint32_t	i;
+	LtgWriterSet set;
 
 	if (n == b->n)
 	{
@@ -276,8 +296,13 @@ shape_of(const LtgBlockBuilder *b, uint32_t n, LtgBlockShape *h)
 		return;
 	}
 	memset(h, 0, sizeof(*h));
-	for (i = 0; i < n; i++)
-		shape_add(h, b->keys, b->keys + b->items[i].key_off, &b->items[i]);
+	ltg_writer_set_init(&set);
+	for (uint32_t i = 0; i < n; i++)
+	{
+		const LtgBlockItem *it = &b->items[i];
+
+		shape_add(h, b->keys, b->keys + it->key_off, it, note_writer(&set, it));
+	}
 }
 
 uint64_t
@@ -300,6 +325,7 @@ ltg_builder_consume(LtgBlockBuilder *b, uint32_t n)
 
 	LTG_ASSERT(n <= b->n);
 	memset(&b->shape, 0, sizeof(b->shape));
+	ltg_writer_set_clear(&b->writers);
 	if (n == b->n)
 	{
 		b->n = b->key_start = 0;
@@ -323,7 +349,7 @@ ltg_builder_consume(LtgBlockBuilder *b, uint32_t n)
 		it->pay_off -= pay_base;
 		if (it->new_key)
 			b->key_start = i;
-		shape_add(&b->shape, b->keys, b->keys + it->key_off, it);
+		shape_add(&b->shape, b->keys, b->keys + it->key_off, it, note_writer(&b->writers, it));
 	}
 }
 
@@ -393,9 +419,7 @@ put_meta(uint8_t *rec, const Layout *l, const LtgBlockShape *h, const LtgBlockIt
 		*rec++ = it->ksf;
 	ltg_store_le(rec, keeps_seq(it->ksf) ? it->seq - h->min_seq : 0, l->seq_width);
 	rec += l->seq_width;
-	ltg_store_le(rec, keeps_xid(it->ksf) ? it->xid - h->min_xid : 0, l->xid_width);
-	rec += l->xid_width;
-	ltg_store_le(rec, keeps_xid(it->ksf) ? it->cid - h->min_cid : 0, l->cid_width);
+	ltg_store_le(rec, keeps_cid(it->ksf) ? it->cid - h->min_cid : 0, l->cid_width);
 	rec += l->cid_width;
 	ltg_store_le(rec, it->aux, l->aux_width);
 }
@@ -419,12 +443,44 @@ put_payloads(const LtgBlockBuilder *b, const Layout *l, uint32_t n, uint8_t *dst
 	}
 }
 
+/* In a place of its own for the set, which is large. */
+static void
+put_writers(const LtgBlockBuilder *b, const Layout *l, uint32_t n, uint8_t *dst)
+{
+	LtgWriterSet set;
+
+	if (l->writer.bytes == 0)
+		return;
+	ltg_writer_set_init(&set);
+	for (uint32_t i = 0; i < n; i++)
+	{
+		const LtgBlockItem *it = &b->items[i];
+
+		/* one that has none gets what is there anyway */
+		ltg_writers_put(dst + l->writers, &l->writer, n, i,
+						keeps_xid(it->ksf) ? it->xid : l->writer.any, &set);
+	}
+}
+
+static void
+put_widths(uint8_t *dst, const LtgBlockShape *h, const Layout *l)
+{
+	ltg_store64(dst + LTG_BH_SEQ_BASE, h->min_seq);
+	ltg_store64(dst + LTG_BH_XID_BASE, l->writer.base);
+	ltg_store32(dst + LTG_BH_CID_BASE, h->min_cid);
+	dst[LTG_BH_SEQ_WIDTH] = (uint8_t) l->seq_width;
+	dst[LTG_BH_XID_WIDTH] = (uint8_t) l->writer.width;
+	dst[LTG_BH_CID_WIDTH] = (uint8_t) l->cid_width;
+	dst[LTG_BH_AUX_WIDTH] = (uint8_t) l->aux_width;
+	dst[LTG_BH_WRITERS] = (uint8_t) l->writer.listed;
+}
+
 void
 ltg_builder_build(const LtgBlockBuilder *b, uint32_t n, uint8_t *dst, uint64_t size)
 {
 	LtgBlockShape h;
 	Layout		l;
-	uint8_t		flags = 0;
+	uint8_t		flags = LTG_BF_WRITERS;
 	uint64_t	tail_used = 0;
 	uint32_t	i;
 
@@ -441,13 +497,7 @@ ltg_builder_build(const LtgBlockBuilder *b, uint32_t n, uint8_t *dst, uint64_t s
 	put_header(dst, LTG_BLOCK_DATA, flags, n, h.keys, h.prefix, &l);
 	dst[LTG_BH_KSF] = h.ksf;
 	ltg_store32(dst + LTG_BH_TAGS, h.any_tag ? (uint32_t) l.tags : 0);
-	ltg_store64(dst + LTG_BH_SEQ_BASE, h.min_seq);
-	ltg_store64(dst + LTG_BH_XID_BASE, h.min_xid);
-	ltg_store32(dst + LTG_BH_CID_BASE, h.min_cid);
-	dst[LTG_BH_SEQ_WIDTH] = (uint8_t) l.seq_width;
-	dst[LTG_BH_XID_WIDTH] = (uint8_t) l.xid_width;
-	dst[LTG_BH_CID_WIDTH] = (uint8_t) l.cid_width;
-	dst[LTG_BH_AUX_WIDTH] = (uint8_t) l.aux_width;
+	put_widths(dst, &h, &l);
 	memcpy(dst + LTG_BH_BYTES, b->keys, h.prefix);
 	put_head_range(dst, l.head_width, b->keys + h.prefix,
 				   b->keys + b->items[n - 1].key_off + h.prefix);
@@ -463,6 +513,7 @@ ltg_builder_build(const LtgBlockBuilder *b, uint32_t n, uint8_t *dst, uint64_t s
 		if (h.any_tag)
 			dst[l.tags + i] = it->tag;
 	}
+	put_writers(b, &l, n, dst);
 	put_payloads(b, &l, n, dst);
 }
 

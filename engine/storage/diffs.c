@@ -338,7 +338,7 @@ ltg_diffs_prepare(const uint8_t *block, uint32_t len, LtgDiffsEntry *e, LtgDiffs
 		return false;
 	choose_pieces(block, f, e);
 	add_choices(f, e, s);
-	size = (uint64_t) f->payloads + f->meta_width + f->head_width + f->pay_width + 1 +
+	size = (uint64_t) f->payloads + f->meta_width + f->writer_columns + f->head_width + f->pay_width + 1 +
 		s->whole_bytes + BITS(s->choices) + count_pieces(block, f, e);
 	if (s->columns > 0)
 		size += BITS(s->columns) + differing_columns(block, f, e, s, bits);

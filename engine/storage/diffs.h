@@ -34,10 +34,13 @@ typedef struct LtgDiffsFront
 	uint32_t	tags;			/* 0: none */
 	uint32_t	meta;
 	uint32_t	meta_width;
+	uint32_t	writers;
+	uint32_t	writer_columns;	/* of one byte for each entry */
+	uint32_t	listed_bytes;	/* what follows them */
 	uint32_t	pay_index;
 	uint32_t	pay_width;
 	uint32_t	pay_len;
-	uint32_t	arrays_end;		/* of meta, tags, heads, payload index */
+	uint32_t	arrays_end;		/* of meta, writers, tags, heads, payload index */
 	uint32_t	payloads;
 	bool		tails;
 } LtgDiffsFront;

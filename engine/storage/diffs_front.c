@@ -89,6 +89,10 @@ ltg_diffs_read_front(const uint8_t *b, uint32_t have, uint32_t len, Front *f)
 	if (f->meta != at)
 		return false;
 	at += (uint64_t) f->n * f->meta_width;
+	f->writers = (uint32_t) at;
+	f->writer_columns = b[LTG_BH_WRITERS] != 0 ? 1 : ltg_writers_bytes(b) != 0 ? b[LTG_BH_XID_WIDTH] : 0;
+	f->listed_bytes = (uint32_t) (ltg_writers_bytes(b) - (uint64_t) f->n * f->writer_columns);
+	at += ltg_writers_bytes(b);
 	if (f->tags != 0 && f->tags != at)
 		return false;
 	at += f->tags != 0 ? f->n : 0;
@@ -181,6 +185,34 @@ get_records(LtgReader *r, uint8_t *dst, uint32_t width, const Front *f, const Lt
 		for (uint32_t k = 0; k < f->n; k++)
 			dst[(size_t) e[k].order * width + c] = scratch[k];
 	}
+	return true;
+}
+
+/* The column of writers: its bytes are columns already; a list stays as it is. */
+static uint8_t *
+put_writers(uint8_t *dst, const uint8_t *b, const Front *f, const LtgDiffsEntry *e, uint8_t *scratch)
+{
+	const uint8_t *src = b + f->writers;
+
+	for (uint32_t c = 0; c < f->writer_columns; c++)
+		dst = put_records(dst, src + (size_t) c * f->n, 1, f, e, scratch);
+	memcpy(dst, src + (size_t) f->writer_columns * f->n, f->listed_bytes);
+	return dst + f->listed_bytes;
+}
+
+static bool
+get_writers(LtgReader *r, uint8_t *dst, const Front *f, const LtgDiffsEntry *e, uint8_t *scratch)
+{
+	const uint8_t *listed;
+
+	dst += f->writers;
+	for (uint32_t c = 0; c < f->writer_columns; c++)
+		if (!get_records(r, dst + (size_t) c * f->n, 1, f, e, scratch))
+			return false;
+	listed = ltg_read_bytes(r, f->listed_bytes);
+	if (listed == NULL)
+		return false;
+	memcpy(dst + (size_t) f->writer_columns * f->n, listed, f->listed_bytes);
 	return true;
 }
 
@@ -301,6 +333,7 @@ ltg_diffs_put_front(uint8_t *dst, const uint8_t *b, const Front *f, const LtgDif
 	dst += f->payloads - f->arrays_end;
 	dst = put_heads(dst, b, f, scratch);
 	dst = put_records(dst, b + f->meta, f->meta_width, f, e, scratch);
+	dst = put_writers(dst, b, f, e, scratch);
 	if (f->tags != 0)
 		dst = put_records(dst, b + f->tags, 1, f, e, scratch);
 	return put_lengths(dst, f, e, scratch);
@@ -320,6 +353,7 @@ ltg_diffs_get_front(LtgReader *r, uint8_t *dst, const Front *f, LtgDiffsEntry *e
 		return false;
 	order_entries(dst, f, e);
 	return get_records(r, dst + f->meta, f->meta_width, f, e, scratch) &&
+		get_writers(r, dst, f, e, scratch) &&
 		(f->tags == 0 || get_records(r, dst + f->tags, 1, f, e, scratch)) &&
 		get_lengths(r, dst, f, e, scratch);
 }

@@ -7,13 +7,14 @@
  *	 1	the first
  *	 2	transposed payloads (envelope), dictionaries (envelope, directory)
  *	 3	older versions as differences (envelope)
+ *	 4	transaction ids of settled rows, as a column (blocks)
  */
 #ifndef LTG_FORMAT_H
 #define LTG_FORMAT_H
 
 #include "base/common.h"
 
-#define LTG_FORMAT_VERSION 3
+#define LTG_FORMAT_VERSION 4
 
 /* ---- envelope: in front of every block ----
  *
@@ -69,7 +70,7 @@
  *	 12	1	tail index width: 0 = all tails have one length, 2, 4
  *	 13	1	kind, state and flags of all entries that have no byte of their own
  *	 14	1	bytes of one entry's metadata record, 0 = none
- *	 15	1	zero
+ *	 15	1	transaction ids in the list of the column of writers, 0: no list
  *	 16	4	offset of the heads
  *	 20	4	offset of the tail index (n + 1 ends), or of the tails
  *	 24	4	offset of the tails
@@ -84,16 +85,18 @@
  *	 72	8	xid base
  *	 80	4	cid base
  *	 84	1	width of seq in a record
- *	 85	1	width of xid
+ *	 85	1	width of xid in a record or, with LTG_BF_WRITERS, in the column of writers
  *	 86	1	width of cid
  *	 87	1	width of aux
  *	 88	4	keys: distinct ones
  *	 92	4	length of the block
- *	 96		prefix, records, tags, heads, payload index, tail index, tails,
- *			payloads (each 8-byte aligned)
+ *	 96		prefix, records, writers, tags, heads, payload index, tail index,
+ *			tails, payloads (each 8-byte aligned)
  *
  * Metadata record: [kind/state/flags byte if LTG_BF_KSF] seq xid cid aux, each
- * as wide as the header says, relative to its base (aux: absolute).
+ * as wide as the header says, relative to its base (aux: absolute).  With
+ * LTG_BF_WRITERS there is no xid in it but in the column of writers
+ * (storage/writers.h), which is not there if its width is 0.
  * At least 8 bytes follow the records, so that loads of 8 bytes are in bounds.
  */
 #define LTG_BH_TYPE 0
@@ -106,7 +109,7 @@
 #define LTG_BH_TAIL_WIDTH 12
 #define LTG_BH_KSF 13
 #define LTG_BH_META_WIDTH 14
-#define LTG_BH_ZERO 15
+#define LTG_BH_WRITERS 15
 #define LTG_BH_HEADS 16
 #define LTG_BH_TAIL_INDEX 20
 #define LTG_BH_TAILS 24
@@ -133,6 +136,7 @@
 #define LTG_BF_PLAIN 0x04		/* unique, all PUT, one state and writer, no flags */
 #define LTG_BF_SETTLED 0x08		/* every entry is settled */
 #define LTG_BF_KSF 0x10			/* records begin with a kind/state/flags byte */
+#define LTG_BF_WRITERS 0x20		/* transaction ids are a column, also of settled rows */
 
 /* kind/state/flags byte */
 #define LTG_KSF(kind, state, flags) \

@@ -783,64 +783,6 @@ flush_of_many(void **state)
 	lrig_close(&rig);
 }
 
-static bool
-note_writer(void *arg, const LtgVersion *v, LtgState *fate)
-{
-	(void) fate;
-	if (v->kind == LTG_PUT && v->state == LTG_COMMITTED)
-		*(LtgXid *) arg = v->xid;
-	return true;
-}
-
-/* What is kept as a base may be older than the horizon, and is no label (N1). */
-static void
-bases_are_no_labels(void **state)
-{
-	RigSnapshot *old, *now;
-	LtgCompactResult r;
-	LtgXid		x, running, writer = 0;
-	uint8_t		key[5];
-
-	(void) state;
-	prepare_flush();
-	at_piece = FAIL;
-	flush_in_pieces(LTG_OK);
-	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
-	/* not settled beside a snapshot */
-	old = lrig_snapshot(&rig, 0, 0);
-	x = lrig_begin(&rig);
-	put(x, 1, 4);
-	lrig_end(&rig, x, true);
-	lrig_flush_all(&rig);
-	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
-	/* another one, that sees all but one transaction */
-	running = lrig_begin(&rig);
-	x = lrig_begin(&rig);
-	for (uint32_t i = 2; i < ROWS; i += 2)
-		put(x, i, 4);
-	lrig_end(&rig, x, true);
-	now = lrig_snapshot(&rig, 0, 0);
-	now->known = true;
-	lrig_release(&rig, old);
-	lrig_end(&rig, running, true);
-	assert_true(lrig_horizon(&rig) == running && lrig_floor(&rig) > x);
-	x = lrig_begin(&rig);
-	lrig_rowid(key, rowid_of(1));
-	lrig_write_moved(&rig, t, key, 5, rowid_of(ROWS), x);
-	version[1] = 0;
-	lrig_end(&rig, x, true);
-	lrig_ok(&rig, ltg_freeze(rig.s, &frozen_at));
-	at_piece = LOOK;
-	flush_in_pieces(LTG_OK);
-	assert_in_range(pieces, 1, 1000);
-	assert_int_equal(info().l0_runs, 0);
-	lrig_rowid(key, rowid_of(2));
-	lrig_ok(&rig, ltg_versions(rig.s, t, key, 5, note_writer, &writer));
-	assert_true(writer >= lrig_horizon(&rig));
-	lrig_release(&rig, now);
-	lrig_close(&rig);
-}
-
 int
 main(void)
 {
@@ -858,7 +800,6 @@ main(void)
 		cmocka_unit_test(flush_in_a_hurry),
 		cmocka_unit_test(flush_of_many),
 		cmocka_unit_test(flush_keeps_bases),
-		cmocka_unit_test(bases_are_no_labels),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,7 +41,8 @@ make_versions(Model *m, Kind kind, uint32_t n, uint32_t pairs, uint64_t seed)
 	{
 		uint8_t		key[5] = {0, table, (uint8_t) (i >> 16), (uint8_t) (i >> 8), (uint8_t) i};
 		uint8_t		payload[256];
-		LtgVersion	v = {.payload = payload, .seq = i + 1, .state = LTG_SETTLED};
+		LtgVersion	v = {.payload = payload, .seq = i + 1, .xid = 1000,
+		.state = LTG_SETTLED};
 
 		if (kind == NUMBERS)
 		{
@@ -66,10 +67,10 @@ make_versions(Model *m, Kind kind, uint32_t n, uint32_t pairs, uint64_t seed)
 		if (pairs != 0 && i % pairs == 0)
 		{
 			v.state = LTG_COMMITTED;
-			v.seq = v.xid = 1000;
+			v.seq = 1000;
 			model_add(m, key, sizeof(key), &v);
 			v.state = LTG_SETTLED;
-			v.seq = v.xid = 0;
+			v.seq = 0;
 			payload[8]--;
 			if (kind == PHRASES)
 				v.payload_len--;

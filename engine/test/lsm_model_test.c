@@ -304,24 +304,6 @@ must_be_there(const Model *m, const ModelKey *k, uint32_t i)
 	return true;
 }
 
-/* N1: no snapshot can tell one writer from the other. */
-static bool
-seen_alike(const Model *m, LtgXid a, LtgXid b)
-{
-	if (a == b)
-		return true;
-	if (m->rig.xact[a] != RIG_COMMITTED || m->rig.xact[b] != RIG_COMMITTED)
-		return false;
-	for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++)
-	{
-		const RigSnapshot *snap = m->rig.snaps[i];
-
-		if (snap != NULL && lrig_sees(snap, a, UINT32_MAX) != lrig_sees(snap, b, UINT32_MAX))
-			return false;
-	}
-	return true;
-}
-
 /* G3 */
 static bool
 seen_by_all(const Model *m, LtgXid xid)
@@ -332,13 +314,12 @@ seen_by_all(const Model *m, LtgXid xid)
 	return true;
 }
 
-/* A put that has committed may have other numbers (N1 to N3). */
+/* A put that has committed may have another sequence number (N1). */
 static bool
 may_stand_for(const Model *m, const ModelVersion *mv, const LtgVersion *v)
 {
 	return mv->kind == LTG_PUT && m->rig.xact[mv->xid] == RIG_COMMITTED && same_payload(mv, v) &&
-		mv->seq >= v->seq && seen_alike(m, mv->xid, v->xid) &&
-		(v->cid == 0 || (v->cid == mv->cid && v->xid == mv->xid));
+		mv->seq >= v->seq && v->xid == mv->xid && v->cid == mv->cid;
 }
 
 /* Graves may be taken for later ones, and have numbers of other versions (level_grave). */
@@ -391,11 +372,9 @@ raw_version(RawCheck *c, const LtgVersion *v)
 			if (v->kind == LTG_GONE)
 				return;			/* as it was written */
 			assert_int_equal(v->kind, mv->kind);
+			assert_int_equal(v->xid, v->state == LTG_SETTLED && v->kind != LTG_PUT ? 0 : mv->xid);
 			if (v->state != LTG_SETTLED)
-			{
-				assert_int_equal(v->xid, mv->xid);
 				assert_int_equal(v->cid, mv->cid);
-			}
 			if (v->state == LTG_COMMITTED || v->state == LTG_SETTLED)
 				assert_int_equal(m->rig.xact[mv->xid], RIG_COMMITTED);
 			if (v->state == LTG_ABORTED)
@@ -408,13 +387,12 @@ raw_version(RawCheck *c, const LtgVersion *v)
 		{
 			/*
 			 * Versions between two snapshots, and under a settled one, were
-			 * dropped, so that it is found by content.
+			 * dropped, so that it is found by its writer and content.
 			 */
 			assert_int_equal(v->state, LTG_SETTLED);
-			if (mv->kind != LTG_PUT || !same_payload(mv, v))
+			assert_int_not_equal(v->xid, 0);
+			if (mv->kind != LTG_PUT || mv->xid != v->xid || !same_payload(mv, v))
 				continue;
-			if (mv->len < 4 && !seen_by_all(m, mv->xid))
-				continue;		/* by chance */
 			assert_int_equal(mv->kind, LTG_PUT);
 			assert_true(seen_by_all(m, mv->xid));
 			check_payload(mv, v);

@@ -142,7 +142,7 @@ versions_right(World *w, LtgMemNode *n, LtgSeq at_least)
 		memcpy(payload, v.payload, 16);
 		ok &= payload[0] == ltg_key_hash(key, key_len) && payload[1] == v.seq &&
 			v.cid == (uint32_t) v.seq;
-		ok &= v.state == LTG_SETTLED ? v.xid == 0 : v.xid == v.seq * 2 + 1;
+		ok &= v.xid == v.seq * 2 + 1;
 		newer = v.seq;
 		/* marks race with each other, by values all agree on */
 		ltg_mem_mark(mv, LTG_COMMITTED);

@@ -103,7 +103,7 @@ assert_same_version(const LtgVersion *got, const LtgVersion *want)
 	assert_int_equal(got->tag, want->tag);
 	assert_int_equal(got->flags, want->flags);
 	assert_int_equal(got->cid, want->cid);
-	assert_int_equal(got->xid, want->state == LTG_SETTLED ? 0 : want->xid);
+	assert_int_equal(got->xid, want->xid);
 	assert_int_equal(got->seq, want->seq);
 	assert_int_equal(got->aux, want->kind == LTG_PUT ? 0 : want->aux);
 	assert_int_equal(got->payload_len, want->payload_len);
@@ -342,7 +342,7 @@ test_mark(void **state)
 	ltg_mem_mark(mv, LTG_COMMITTED);
 	ltg_mem_read(mv, &r);
 	assert_int_equal(r.state, LTG_SETTLED);
-	assert_int_equal(r.xid, 0);
+	assert_int_equal(r.xid, 77);
 	assert_int_equal(r.seq, 9);
 	assert_int_equal(r.flags, 0x04);
 

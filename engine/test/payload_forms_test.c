@@ -201,6 +201,7 @@ versions_model(Model *m, uint32_t keys, uint32_t most, Change change, bool fixed
 	uint8_t		payload[8192];
 	uint8_t		key[40] = {0};
 	uint64_t	rnd = seed;
+	uint32_t	writers = (uint32_t) (seed / 20);
 
 	memset(m, 0, sizeof(*m));
 	for (uint32_t i = 0; i < keys; i++)
@@ -215,12 +216,13 @@ versions_model(Model *m, uint32_t keys, uint32_t most, Change change, bool fixed
 		for (uint32_t k = 0; k < versions; k++)
 		{
 			LtgVersion	v = {.payload = payload, .payload_len = len, .seq = 1000000 - k,
-			.xid = 77, .state = LTG_COMMITTED, .tag = (uint8_t) (versions - k)};
+			.xid = 3 + rig_writer(writers, i + k, &rnd), .state = LTG_COMMITTED, .tag = (uint8_t) (versions - k)};
 
 			if (k + 1 == versions)
 			{
 				v.state = LTG_SETTLED;
-				v.xid = v.seq = 0;
+				v.xid = rig_writer(writers, i + k, &rnd);
+				v.seq = 0;
 			}
 			else if (rig_random(&rnd) % 8 == 0)
 			{
@@ -395,7 +397,8 @@ second_versions(Rig *r, uint32_t keys, Change change)
 			if (change == OTHER_LENGTH)
 				v.payload_len = 104;
 			v.state = LTG_SETTLED;
-			v.seq = v.xid = 0;
+			v.seq = 0;
+			v.xid = 6;
 			if (second)
 				model_add(&m, key, sizeof(key), &v);
 		}
@@ -423,12 +426,12 @@ test_size_of_differences(void **state)
 
 	(void) state;
 	rig_open(&r);
-	/* two values for each of 200 entries: of heads, and of kind bytes; a bit for
-	 * each choice, the bits of columns, and one of those, of one value */
-	assert_int_equal(second_versions(&r, 100, SAME_LENGTH), (3 + 25) + (3 + 25) + 13 + 14 + 2);
+	/* two values for each of 200 entries: of heads, of kind bytes, and of writers; a
+	 * bit for each choice, the bits of columns, and one of those, of one value */
+	assert_int_equal(second_versions(&r, 100, SAME_LENGTH), 3 * (3 + 25) + 13 + 14 + 2);
 	/* two bytes of lengths, and no choices, but per row two steps and a byte, and
 	 * the length of all steps */
-	assert_int_equal(second_versions(&r, 100, OTHER_LENGTH), 4 * (3 + 25) + (3 + 3 + 1) * 100 + 4);
+	assert_int_equal(second_versions(&r, 100, OTHER_LENGTH), 5 * (3 + 25) + (3 + 3 + 1) * 100 + 4);
 	rig_close(&r);
 }
 

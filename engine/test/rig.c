@@ -176,6 +176,32 @@ model_free(Model *m)
 	memset(m, 0, sizeof(*m));
 }
 
+LtgXid
+rig_writer(uint32_t pattern, uint32_t i, uint64_t *rnd)
+{
+	uint64_t	x = rig_random(rnd);
+
+	switch (pattern % RIG_WRITER_PATTERNS)
+	{
+		case 0:
+			return 0;
+		case 1:
+			return 1234567;
+		case 2:					/* a load, and few that came later */
+			return x % 16 == 0 ? UINT64_C(0x500000000) + x / 16 % 5 : 3;
+		case 3:
+			return 70000 + i;
+		case 4:					/* all over a long life */
+			return 3 + x % UINT64_C(0x7FFFFFFFF);
+		case 5:					/* more than can be listed, far apart */
+			return 3 + x % 400 * UINT64_C(0x10000000000);
+		case 6:
+			return x % 2 == 0 ? 0 : 4711;
+		default:
+			return x % 3 == 0 ? 0 : x % 3 == 1 ? UINT64_MAX - x % 77 : 1 + x % 99;
+	}
+}
+
 LtgVersion
 model_expect(const LtgVersion *v)
 {
@@ -183,10 +209,11 @@ model_expect(const LtgVersion *v)
 
 	if (x.state == LTG_SETTLED)
 	{
-		x.xid = 0;
 		x.cid = 0;
 		if (x.kind == LTG_PUT)
 			x.seq = 0;
+		else
+			x.xid = 0;
 	}
 	if (x.kind == LTG_PUT)
 		x.aux = 0;

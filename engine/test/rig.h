@@ -50,6 +50,12 @@ extern void model_add(Model *m, const void *key, uint32_t key_len, const LtgVers
 extern void model_sort(Model *m);
 extern void model_free(Model *m);
 /* What reading this version back gives. */
+/*
+ * A writer as tables have them: all by one, few of old and new ones, one after the
+ * other, any, some not known; 0: not known.
+ */
+#define RIG_WRITER_PATTERNS 8
+extern LtgXid rig_writer(uint32_t pattern, uint32_t i, uint64_t *rnd);
 extern LtgVersion model_expect(const LtgVersion *v);
 /* Ends the process with a message when they differ. */
 extern void model_compare(const LtgVersion *got, const LtgVersion *wrote);

@@ -21,6 +21,7 @@
 
 #include "base/coding.h"
 #include "base/crc32c.h"
+#include "old_file.h"
 #include "rig.h"
 #include "storage/block.h"
 #include "storage/blockio.h"
@@ -46,7 +47,7 @@ small_model(Model *m, uint32_t n, uint64_t seed)
 		v.kind = i % 11 == 10 ? LTG_DELETE : LTG_PUT;
 		v.aux = i % 11 == 10 ? i : 0;
 		v.state = i % 5 == 0 ? LTG_SETTLED : LTG_COMMITTED;
-		v.xid = v.state == LTG_SETTLED ? 0 : 1000 + i;
+		v.xid = i % 15 == 0 ? 0 : 1000 + i;
 		model_add(m, key, (uint32_t) strlen((char *) key), &v);
 	}
 	model_sort(m);
@@ -114,6 +115,15 @@ count_runs(void *arg, const void *key, uint32_t key_len, const LtgRunRef *ref)
 	assert_memory_equal(key, "store", 5);
 	assert_true(ref->entries > 0);
 	++*(uint32_t *) arg;
+	return LTG_OK;
+}
+
+static LtgStatus
+take_ref(void *arg, const void *key, uint32_t key_len, const LtgRunRef *ref)
+{
+	(void) key;
+	(void) key_len;
+	*(LtgRunRef *) arg = *ref;
 	return LTG_OK;
 }
 
@@ -617,6 +627,39 @@ senseless_differences(void **state)
 	rig_close(&r);
 }
 
+/*
+ * Version 3 has no transaction ids of settled rows: they read as not known, also when
+ * they have been written again.
+ */
+static void
+version_3(void **state)
+{
+	LtgRunOptions opt = rig_options();
+	Rig			r;
+	Model		m;
+	LtgRunRef	ref;
+	char		path[128];
+	uint64_t	size;
+	FILE	   *f;
+
+	(void) state;
+	rig_open(&r);
+	old_model(&m);
+	f = fopen(rig_run_path(&r, 1, path, sizeof(path)), "wb");
+	assert_non_null(f);
+	assert_int_equal(fwrite(old_file, 1, sizeof(old_file), f), sizeof(old_file));
+	fclose(f);
+	assert_int_equal(ltg_file_verify(&r.s, 1, &size, take_ref, &ref), LTG_OK);
+	assert_int_equal(ref.entries, m.n);
+	assert_int_equal(ltg_run_check(&r.s, &ref), LTG_OK);
+	assert_int_equal(read_all(&r, &m, &ref, LTG_CACHE_NORMAL), LTG_OK);
+	assert_int_equal(model_write(&r, &m, 2, &opt, &ref), LTG_OK);
+	assert_int_equal(ltg_run_check(&r.s, &ref), LTG_OK);
+	assert_int_equal(read_all(&r, &m, &ref, LTG_CACHE_NORMAL), LTG_OK);
+	model_free(&m);
+	rig_close(&r);
+}
+
 /* Bytes that make no sense but pass a checksum do not take the checker down. */
 static void
 senseless_blocks(void **state)
@@ -717,6 +760,7 @@ main(void)
 		cmocka_unit_test(misplaced_blocks),
 		cmocka_unit_test(newer_version),
 		cmocka_unit_test(older_version),
+		cmocka_unit_test(version_3),
 		cmocka_unit_test(senseless_differences),
 		cmocka_unit_test(senseless_blocks),
 		cmocka_unit_test(bad_input),

@@ -75,7 +75,7 @@ check_spans(LtgScan *scan, const LtgBatch *b, uint32_t from, bool keys_only)
 				continue;
 			assert_int_equal(ltg_span_key(&span, e), row_id(key));
 			assert_int_equal(ltg_span_tag(&span, e), v.tag);
-			assert_int_equal(span.xid, v.xid);
+			assert_int_equal(ltg_span_xid(&span, e), v.xid);
 			payload = ltg_span_payload(&span, e, &len);
 			assert_ptr_equal(payload, v.payload);
 			assert_int_equal(len, v.payload_len);

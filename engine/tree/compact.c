@@ -29,7 +29,7 @@ typedef struct Compaction
 	LtgFates	fates;
 	LtgGcRules	rules;
 	LtgLive		live;
-	LtgRelabel	relabel;
+	LtgSeq		seq_base;		/* of ltg_relabel_key() */
 	LtgWriteout out;
 	LtgMerge	merge;
 	LtgVersionBuf versions;		/* of one key */
@@ -294,8 +294,7 @@ merge_key(Compaction *c, const uint8_t *key, uint32_t key_len, uint64_t *bytes)
 		return LTG_OK;
 	if (c->rules.keep_graves)
 		level_grave(c, vb->v, gc.kept);
-	if (!moved)					/* a base may be older than the horizon: N1 */
-		ltg_relabel_key(&c->relabel, vb->v, gc.kept);
+	ltg_relabel_key(c->seq_base, vb->v, gc.kept);
 	LTG_TRY(pass_fences(c, key, key_len));
 	for (uint32_t i = 0; i < gc.kept; i++)
 		LTG_TRY(ltg_writeout_add(&c->out, key, key_len, &vb->v[i]));
@@ -752,7 +751,7 @@ ltg_compact_plan(LtgSession *s, LtgCompactPlan *plan, LtgCompactResult *r)
 		.live = &c.live
 	};
 	ltg_live_sample(s, &c.live);
-	ltg_relabel_init(&c.relabel, s, &c.live, seq_base(plan));
+	c.seq_base = seq_base(plan);
 	if (plan->out_level > 0)
 		c.fence = next_fence(plan, plan->set->level_start[plan->out_level]);
 	ltg_fates_init(&c.fates, s);

@@ -77,7 +77,7 @@ sample_key(LtgSession *s, const LtgRunSet *rs, const LtgFlushPart *part, LtgMemN
 	ltg_mem_read(mv, &v);
 	sample->n++;
 	sample->hide += !absent;
-	sample->pinned += v.xid >= floor;
+	sample->pinned += v.state != LTG_SETTLED && v.xid >= floor;
 	return LTG_OK;
 }
 

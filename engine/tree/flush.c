@@ -48,7 +48,7 @@ typedef struct Flush
 	LtgFates	fates;
 	LtgGcRules	rules;
 	LtgLive		live;
-	LtgRelabel	relabel;
+	LtgSeq		seq_base;		/* of ltg_relabel_key() */
 	LtgWriteout out;
 	LtgVersionBuf versions;		/* of one key */
 	uint32_t	sample_step;	/* of the current store; 0: it has no files */
@@ -213,7 +213,7 @@ flush_key(Flush *f, LtgStore *store, LtgMemNode *node)
 	LTG_TRY(ltg_gc_key(&f->rules, vb->v, vb->n, &gc));
 	if (gc.asks_bottom && lies_at_bottom(f, store, key, key_len, gc.vanished))
 		ltg_gc_bottom(vb->v, &gc);
-	ltg_relabel_key(&f->relabel, vb->v, gc.kept);
+	ltg_relabel_key(f->seq_base, vb->v, gc.kept);
 	for (uint32_t i = 0; i < gc.kept; i++)
 		LTG_TRY(ltg_writeout_add(&f->out, key, key_len, &vb->v[i]));
 	f->r->versions_out += gc.kept;
@@ -333,7 +333,7 @@ flush_store(Flush *f, const FlushStore *fs)
 	ltg_epoch_leave(s);
 	if (store == NULL)
 		return LTG_OK;
-	ltg_relabel_init(&f->relabel, s, &f->live, seq_base(f, store, list, &done));
+	f->seq_base = seq_base(f, store, list, &done);
 	LTG_TRY(note_append(f, store, list));
 	LTG_TRY(flush_keys(f, store, list, &done));
 	LTG_TRY(ltg_writeout_end_run(&f->out, &ref));

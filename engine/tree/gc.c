@@ -120,7 +120,8 @@ static void
 settle(LtgVersion *v)
 {
 	v->state = LTG_SETTLED;
-	v->xid = 0;
+	if (v->kind != LTG_PUT)
+		v->xid = 0;				/* a row's is shown */
 	v->cid = 0;
 	v->flags = 0;				/* they tell about the change that made the version */
 	v->aux = 0;					/* no snapshot is old enough to follow the row */

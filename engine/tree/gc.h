@@ -8,8 +8,9 @@
  *		 before and after.
  *	 G2. Versions whose writer may still commit are kept as they are.
  *	 G3. A version is SETTLED only if its writer committed and every snapshot
- *		 sees it: its id, or that under which it stands (N1), is below the
- *		 horizon.  Nothing under a settled version is kept.
+ *		 sees it: its id is below the horizon.  Nothing under a settled version
+ *		 is kept.  A row keeps its writer's id, and nobody is asked about it any
+ *		 more.
  *	 G4. A committed version is dropped only if a newer committed one is kept or
  *		 hides it from everybody who is not known, and no known snapshot has it
  *		 as the newest version that it sees.  So a version between two

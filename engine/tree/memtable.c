@@ -718,7 +718,7 @@ ltg_mem_read(const LtgMemVersion *mv, LtgVersion *v)
 	v->flags = mv->flags;
 	v->tag = mv->tag;
 	v->cid = mv->cid;
-	v->xid = v->state == LTG_SETTLED ? 0 : mv->xid;
+	v->xid = mv->xid;
 	v->seq = mv->seq;
 	v->aux = 0;
 	if (mv->kind != LTG_PUT)

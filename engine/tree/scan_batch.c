@@ -238,7 +238,7 @@ ltg_batch_add_block(LtgScan *scan, const LtgBlockView *b, uint32_t n)
 	return LTG_OK;
 }
 
-/* Most versions of a block are by few writers (tree/relabel.h): asked once each. */
+/* A writer of many versions in a row is asked about once. */
 typedef struct Judge
 {
 	LtgSnapshot *snap;
