@@ -132,7 +132,104 @@ counter() # round
 	done
 }
 
-kinds="queue emptied counter"
+# CPU microseconds of one statement, run over and over by one session; :i is the
+# number of the run.
+cpu_of() # times statement
+{
+	{
+		echo "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1);"
+		echo "DO \$\$ BEGIN FOR i IN 1 .. $1 LOOP EXECUTE replace('SELECT count(*) FROM ($2) q', ':i', i::text); END LOOP; END \$\$;"
+		echo "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1);"
+	} | PGOPTIONS="-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_memoize=off -c enable_material=off -c enable_sort=off -c max_parallel_workers_per_gather=0 -c jit=off" \
+		psql -XAtq -v ON_ERROR_STOP=1 | awk -v n="$1" '{v[NR] = $1} END {printf "%.3f", (v[2] - v[1]) / n / 1000}'
+}
+
+# A nested loop that looks rows up by an index in the table's order, and the
+# newest rows: 100,000 rows in the memtable, in files, after an update of all.
+joins() # round
+{
+	local am state
+
+	for am in heap lightning; do
+		sql "CREATE TABLE joins_$am (id int PRIMARY KEY, n int, payload text) USING $am"
+		sql "INSERT INTO joins_$am SELECT i, i % 10, md5(i::text) FROM generate_series(1, 100000) i"
+		sql "VACUUM ANALYZE joins_$am"
+	done
+	for state in "in memory" "in files" "all updated"; do
+		for am in heap lightning; do
+			case "$am $state" in
+				"lightning in files") sql "SELECT lightning_flush()" >/dev/null; sql "SELECT lightning_compact('joins_lightning')" >/dev/null ;;
+				*" all updated") sql "UPDATE joins_$am SET n = n + 1" ;;
+			esac
+			record "joins, $state: CPU us of 1,000 look-ups" "$1" $am "$(cpu_of 5 "SELECT sum(t.n) FROM generate_series(1, 100000) g(i) JOIN joins_$am t ON t.id = g.i" | awk '{print $1 / 100}')"
+			record "joins, $state: CPU us of the newest 100" "$1" $am "$(cpu_of 2000 "SELECT n FROM joins_$am ORDER BY id DESC LIMIT 100")"
+		done
+	done
+	sql "DROP TABLE joins_heap, joins_lightning"
+}
+
+# Ranges of 1,000 rows of a table that fits into shared_buffers, as heap's.
+ranges() # round
+{
+	local am
+
+	for am in heap lightning; do
+		sql "CREATE TABLE ranges_$am (id int PRIMARY KEY, n int, payload text) USING $am"
+		sql "INSERT INTO ranges_$am SELECT i, i % 10, md5(i::text) || md5((-i)::text) FROM generate_series(1, 1500000) i"
+		sql "VACUUM ANALYZE ranges_$am"
+		[ $am = heap ] || sql "SELECT lightning_flush(); SELECT lightning_compact('ranges_lightning')" >/dev/null
+		cpu_of 1 "SELECT n FROM ranges_$am WHERE id > 0" >/dev/null
+	done
+	for am in heap lightning; do
+		record "ranges: CPU us of 1,000 rows by primary key" "$1" $am "$(cpu_of 1000 "SELECT n FROM ranges_$am WHERE id > :i * 7919 % 1499000 AND id <= :i * 7919 % 1499000 + 1000")"
+	done
+	sql "DROP TABLE ranges_heap, ranges_lightning"
+}
+
+# CPU time of all processes of the server per transaction of pgbench.
+cpu_per_transaction() # options of pgbench
+{
+	local cpu=$(server_cpu)
+
+	pgbench -n -M prepared -j 1 "$@" >"$work/pgbench.log" 2>&1
+	sleep 1
+	awk -v c=$(($(server_cpu) - cpu)) -v n="$(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' "$work/pgbench.log")" \
+		'BEGIN {print c * 10000 / n}'
+}
+
+# pgbench: its load, its VACUUM, single rows by key, TPC-B.
+bank() # round
+{
+	local am cpu clients
+
+	for am in heap lightning; do
+		[ -n "$(sql "SELECT 1 FROM pg_database WHERE datname = 'bank_$am'")" ] || sql "CREATE DATABASE bank_$am"
+		sql "ALTER DATABASE bank_$am SET default_table_access_method = $am"
+		[ $am = heap ] || psql -XAtq -d bank_lightning -c "CREATE EXTENSION IF NOT EXISTS lightning"
+		psql -XAtq -d bank_$am -c "CREATE TABLE load (aid int NOT NULL, bid int, abalance int, filler char(84)) USING $am"
+		psql -XAtq -d bank_$am -c "COPY (SELECT i, 1 + i / 100000, 0, '' FROM generate_series(1, 2000000) i) TO '$work/load.txt'"
+		cpu=$(server_cpu)
+		psql -XAtq -d bank_$am -c "COPY load FROM '$work/load.txt'"
+		record "bank: CPU s of COPY" "$1" $am "$(awk -v c=$(($(server_cpu) - cpu)) 'BEGIN {print c / 100}')"
+		cpu=$(server_cpu)
+		psql -XAtq -d bank_$am -c "VACUUM load"
+		record "bank: CPU s of VACUUM" "$1" $am "$(awk -v c=$(($(server_cpu) - cpu)) 'BEGIN {print c / 100}')"
+		psql -XAtq -d bank_$am -c "DROP TABLE load"
+		PGDATABASE=bank_$am pgbench -i -s 20 -q >/dev/null 2>&1
+		[ $am = heap ] || psql -XAtq -d bank_lightning -c "SELECT lightning_flush()" -c "SELECT lightning_compact('pgbench_accounts')" >/dev/null
+	done
+	for clients in 2 50; do
+		for am in heap lightning; do
+			PGDATABASE=bank_$am pgbench -n -S -c 2 -t 20000 >/dev/null 2>&1
+			record "bank: CPU us of a select, $clients clients" "$1" $am "$(PGDATABASE=bank_$am cpu_per_transaction -S -c $clients -T "$SECONDS_EACH")"
+		done
+	done
+	for am in heap lightning; do
+		record "bank: CPU us of TPC-B, 2 clients" "$1" $am "$(PGDATABASE=bank_$am cpu_per_transaction -c 2 -T "$SECONDS_EACH")"
+	done
+}
+
+kinds="queue emptied counter joins ranges bank"
 
 # ---- all of it ----
 
