@@ -138,7 +138,7 @@ cpu_of() # times statement
 {
 	{
 		echo "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1);"
-		echo "DO \$\$ BEGIN FOR i IN 1 .. $1 LOOP EXECUTE replace('SELECT count(*) FROM ($2) q', ':i', i::text); END LOOP; END \$\$;"
+		echo "DO \$\$ BEGIN FOR i IN 1 .. $1 LOOP EXECUTE replace('$2', ':i', i::text); END LOOP; END \$\$;"
 		echo "SELECT split_part(pg_read_file('/proc/self/schedstat'), ' ', 1);"
 	} | PGOPTIONS="-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_memoize=off -c enable_material=off -c enable_sort=off -c max_parallel_workers_per_gather=0 -c jit=off" \
 		psql -XAtq -v ON_ERROR_STOP=1 | awk -v n="$1" '{v[NR] = $1} END {printf "%.3f", (v[2] - v[1]) / n / 1000}'
@@ -162,7 +162,7 @@ joins() # round
 				*" all updated") sql "UPDATE joins_$am SET n = n + 1" ;;
 			esac
 			record "joins, $state: CPU us of 1,000 look-ups" "$1" $am "$(cpu_of 5 "SELECT sum(t.n) FROM generate_series(1, 100000) g(i) JOIN joins_$am t ON t.id = g.i" | awk '{print $1 / 100}')"
-			record "joins, $state: CPU us of the newest 100" "$1" $am "$(cpu_of 2000 "SELECT n FROM joins_$am ORDER BY id DESC LIMIT 100")"
+			record "joins, $state: CPU us of the newest 100" "$1" $am "$(cpu_of 2000 "SELECT sum(n) FROM (SELECT n FROM joins_$am ORDER BY id DESC LIMIT 100) q")"
 		done
 	done
 	sql "DROP TABLE joins_heap, joins_lightning"
@@ -178,10 +178,10 @@ ranges() # round
 		sql "INSERT INTO ranges_$am SELECT i, i % 10, md5(i::text) || md5((-i)::text) FROM generate_series(1, 1500000) i"
 		sql "VACUUM ANALYZE ranges_$am"
 		[ $am = heap ] || sql "SELECT lightning_flush(); SELECT lightning_compact('ranges_lightning')" >/dev/null
-		cpu_of 1 "SELECT n FROM ranges_$am WHERE id > 0" >/dev/null
+		cpu_of 1 "SELECT sum(n) FROM ranges_$am WHERE id > 0" >/dev/null
 	done
 	for am in heap lightning; do
-		record "ranges: CPU us of 1,000 rows by primary key" "$1" $am "$(cpu_of 1000 "SELECT n FROM ranges_$am WHERE id > :i * 7919 % 1499000 AND id <= :i * 7919 % 1499000 + 1000")"
+		record "ranges: CPU us of 1,000 rows by primary key" "$1" $am "$(cpu_of 1000 "SELECT sum(n) FROM ranges_$am WHERE id > :i * 7919 % 1499000 AND id <= :i * 7919 % 1499000 + 1000")"
 	done
 	sql "DROP TABLE ranges_heap, ranges_lightning"
 }

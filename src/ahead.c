@@ -131,7 +131,8 @@ open_window(LightningAhead *a, Relation rel, LightningSnapshot *snap, uint64 lo,
 	opt.lo = a->lo;
 	opt.hi = a->hi;
 	opt.lo_len = opt.hi_len = LIGHTNING_KEY_LEN;
-	opt.max_rows = ROWS_MAX;
+	/* rows of a plain block cost little: it is copied as a whole anyway */
+	opt.max_rows = a->rows * 8;
 	opt.max_merged = a->rows;
 	if (a->guard->scan != NULL)
 		return ltg_scan_restart(a->guard->scan, &opt);
