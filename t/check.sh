@@ -2,7 +2,7 @@
 # All tests, against private servers: the work behind "make check".
 #
 #	t/check.sh [part ...]	parts: engine asan tsan sim regress isolation sanitizer tap
-#						postgres, programs valgrind (not in make check)
+#						discard postgres, programs valgrind (not in make check)
 #
 # Started as root it copies the tree to a directory of the user "postgres" and
 # goes on as that user, since servers refuse to run as root.  PostgreSQL's
@@ -17,7 +17,7 @@ cd "$top" || exit 1
 PG_CONFIG=${PG_CONFIG:-pg_config}
 
 if [ "$(id -u)" = 0 ]; then
-	"$top/.ci/deps" bzip2 xz-utils ca-certificates || exit 1
+	"$top/.ci/deps" bzip2 xz-utils ca-certificates pkg-config || exit 1
 	case " ${*:-tap} " in
 		*" tap "*) "$top/.ci/deps" postgresql-15-cron postgresql-15-pglogical postgresql-15-partman || exit 1 ;;
 	esac
@@ -52,7 +52,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 parts="$*"
-[ -n "$parts" ] || parts="engine asan tsan sim regress isolation sanitizer tap postgres"
+[ -n "$parts" ] || parts="engine asan tsan sim regress isolation sanitizer tap discard postgres"
 passed=0
 failed=0
 failures=""
@@ -120,7 +120,7 @@ for part in $parts; do
 done
 
 case " $parts " in
-	*" regress "* | *" isolation "* | *" tap "* | *" postgres "* | *" programs "* | *" valgrind "* | *" sanitizer "*) ;;
+	*" regress "* | *" isolation "* | *" tap "* | *" discard "* | *" postgres "* | *" programs "* | *" valgrind "* | *" sanitizer "*) ;;
 	*) finish ;;
 esac
 
@@ -298,7 +298,7 @@ sanitizer_part()
 
 	"$bindir/pg_ctl" -D "$dir/data" -m immediate -t 300 stop >/dev/null
 	sanitizer_start &&
-		[ "$("$bindir/psql" -XAtq -h "$dir" -p $port -d sanitizer_regress -c 'SELECT count(*) FROM lightning_check_all()')" = 0 ]
+		[ "$("$bindir/psql" -XAtq -h "$dir" -p $port -d sanitizer_regress -c 'SELECT count(*) FROM lightning_check_all(index => true)')" = 0 ]
 	sanitizer_note recovery $?
 	"$bindir/pg_ctl" -D "$dir/data" -m fast -t 300 stop >/dev/null
 	sanitizer_note stop $?
@@ -359,23 +359,53 @@ sanitizer_note() # name status [passed]
 	started=$SECONDS
 }
 
+# What t/check_postgres.sh has said of a part.
+script_note() # name
+{
+	local log=$tmp/$1.log p=0 f=1
+
+	read -r p f < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -1)
+	[ "$f" = 0 ] || cat "$log"
+	note "$1" "$p" "$f"
+}
+
 # PostgreSQL's own suites, heap against lightning.
 postgres_part()
 {
-	local log=$tmp/postgres.log p=0 f=1
-
 	started=$SECONDS
-	LIGHTNING_INSTALLED=1 "$top/t/check_postgres.sh" both >"$log" 2>&1
-	read -r p f < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -1)
-	[ "$f" = 0 ] || cat "$log"
-	note postgres "$p" "$f"
+	LIGHTNING_INSTALLED=1 "$top/t/check_postgres.sh" both >"$tmp/postgres.log" 2>&1
+	script_note postgres
 }
+
+# Building a server with assertions and running our tests on it takes one of the
+# processors; the tests in t/ mostly wait, so they are run meanwhile.
+discard=""
+discard_start()
+{
+	LIGHTNING_INSTALLED=1 LIGHTNING_PG_TMP=$tmp/discard "$top/t/check_postgres.sh" discard >"$tmp/discard.log" 2>&1 &
+	discard=$!
+}
+
+discard_part()
+{
+	started=$SECONDS
+	[ -n "$discard" ] || discard_start
+	wait "$discard"
+	script_note discard
+}
+
+# What these keep from run to run, they share in one, too.
+export LIGHTNING_PG_CACHE=${LIGHTNING_PG_CACHE:-$tmp/pgcache}
 
 for part in $parts; do
 	case $part in
 		regress) regress_part regress "$pgxs/test/regress/pg_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-REGRESS) ;;
 		isolation) regress_part isolation "$pgxs/test/isolation/pg_isolation_regress" $(make -s PG_CONFIG="$PG_CONFIG" print-ISOLATION) ;;
-		tap) tap_part tap "$top"/t/[0-9]*.pl ;;
+		tap)
+			case " $parts " in *" discard "*) discard_start ;; esac
+			tap_part tap "$top"/t/[0-9]*.pl
+			;;
+		discard) discard_part ;;
 		valgrind)
 			# index_types and sampling take too long there, and sizes depends on when
 			# background work runs; TESTS can name them

@@ -2,7 +2,7 @@
 # PostgreSQL's own suites on lightning tables: the work behind
 # "make check-postgres".
 #
-#	t/check_postgres.sh [part ...]	parts: regress isolation standby cassert
+#	t/check_postgres.sh [part ...]	parts: regress isolation standby cassert discard
 #	t/check_postgres.sh both		regress and isolation at the same time
 #
 # regress, isolation: the suite with default_table_access_method = heap and again
@@ -11,6 +11,8 @@
 # standby: the regress suite on lightning with a streaming standby attached; then
 # the logical dumps of both servers are compared.
 # cassert: both suites on a server built from the same source with assertions.
+# discard: our own tests on such a server with debug_discard_caches = 1: each look at
+# a catalog frees what the caches hold, and none may come where none is allowed.
 #
 # The source comes from Debian's source package.  LIGHTNING_PG_CACHE names a
 # directory that keeps it, and the server with assertions, from run to run.
@@ -176,7 +178,7 @@ sound() # name server database
 	if grep -E 'PANIC|TRAP:|terminated by signal|crash of another|leak:|leaked|was not closed|data corrupted' "$tmp/$2/log" | head -20 | grep .; then
 		bad=1
 	fi
-	query "$2" "$3" 'SELECT * FROM lightning_check_all()' >"$tmp/$2/check.out" 2>&1 || bad=1
+	query "$2" "$3" 'SELECT * FROM lightning_check_all(index => true)' >"$tmp/$2/check.out" 2>&1 || bad=1
 	if [ -s "$tmp/$2/check.out" ]; then
 		head -20 "$tmp/$2/check.out"
 		bad=1
@@ -278,7 +280,8 @@ build_psql() # directory
 }
 psqldir=""
 source_version=$(sed -n "s/^PACKAGE_VERSION='\(.*\)'/\1/p" "$pgsrc/configure")
-if [ "$("$PG_CONFIG" --version | sed -E 's/^PostgreSQL ([0-9.]+).*/\1/')" != "$source_version" ]; then
+if [ "$parts" != discard ] &&
+	[ "$("$PG_CONFIG" --version | sed -E 's/^PostgreSQL ([0-9.]+).*/\1/')" != "$source_version" ]; then
 	psqldir=${LIGHTNING_PSQL:-$cache/$(basename "$pgsrc")-psql}
 	if ! build_psql "$psqldir" >"$tmp/psql.log" 2>&1; then
 		tail -20 "$tmp/psql.log"
@@ -343,54 +346,97 @@ standby_part()
 	stop_server replica && stop_server primary || note "standby: stop" 0 1
 }
 
-# A server with assertions, from the same source, in the cache; the extension
-# built for it.
-build_cassert() # prefix
+# A server with assertions, from the same source, in the cache.  As a "core" it lacks
+# what our own tests don't need.
+build_server() # prefix whole|core
 {
-	local build=$tmp/build-cassert
-	local options="--enable-cassert --enable-debug --without-readline --without-zlib --with-lz4 --with-libxml"
+	local build=$tmp/build-cassert dir
+	local options="--enable-cassert --enable-debug --without-readline --without-zlib --with-lz4"
+	local whole="$options --with-libxml" have
 
-	if [ "$(cat "$1/complete" 2>/dev/null)" != "$options" ]; then
-		rm -rf "$1" "$build"
-		mkdir -p "$build" || return 1
-		(cd "$build" && "$pgsrc/configure" --prefix="$1" $options CFLAGS="-O1 -g" && make -s -j2 && make -s install &&
-			make -s -j2 -C contrib && make -s -C contrib install) || return 1
-		rm -rf "$build"
-		echo "$options" >"$1/complete"
-	fi
-	cp -r "$1" "$tmp/inst-cassert" || return 1
-	mkdir "$tmp/tree-cassert"
-	tar -C "$top" --exclude=tmp_check --exclude=build --exclude='*.o' --exclude='*.so' --exclude='*.d' -cf - . |
-		tar -C "$tmp/tree-cassert" -xf -
-	make -j2 -C "$tmp/tree-cassert" PG_CONFIG="$tmp/inst-cassert/bin/pg_config" all &&
-		make -C "$tmp/tree-cassert" PG_CONFIG="$tmp/inst-cassert/bin/pg_config" install
+	have=$(cat "$1/complete" 2>/dev/null)
+	[ "$have" != "$whole" ] || return 0
+	[ "$2" = core ] || options=$whole
+	[ "$have" != "$options" ] || return 0
+	rm -rf "$1" "$build"
+	mkdir -p "$build" || return 1
+	(
+		cd "$build" && "$pgsrc/configure" --prefix="$1" $options CFLAGS="-O1 -g" || exit 1
+		if [ "$2" = whole ]; then
+			make -s -j2 && make -s install && make -s -j2 -C contrib && make -s -C contrib install
+			exit
+		fi
+		make -s -j2 -C src/backend generated-headers && make -s -j2 -C src/backend && make -s -C src install-local || exit 1
+		for dir in config src/include src/backend src/port src/common src/timezone src/interfaces/libpq src/fe_utils \
+			src/backend/snowball src/backend/utils/mb/conversion_procs src/pl/plpgsql/src src/makefiles src/test/regress \
+			src/test/isolation src/bin/initdb src/bin/pg_ctl src/bin/psql src/bin/pg_config contrib; do
+			make -s -j2 -C $dir all && make -s -C $dir install || exit 1
+		done
+	) || return 1
+	rm -rf "$build"
+	echo "$options" >"$1/complete"
 }
 
-cassert_part()
+# From here on, all is done with such a server, and the extension built for it.
+cassert_server() # whole|core
 {
-	if ! build_cassert "$cache/$(basename "$pgsrc")-cassert" >"$tmp/cassert.log" 2>&1; then
-		tail -30 "$tmp/cassert.log"
-		note cassert 0 1
-		return
+	local prefix log=$tmp/cassert.log
+
+	prefix=$cache/$(basename "$pgsrc")-cassert
+	# (a whole one will do for both)
+	[ "$1" = whole ] || [ -f "$prefix/complete" ] || prefix=$prefix-core
+	if ! build_server "$prefix" "$1" >"$log" 2>&1 || ! cp -r "$prefix" "$tmp/inst-cassert" || ! mkdir "$tmp/tree-cassert"; then
+		tail -30 "$log"
+		return 1
 	fi
+	variant=cassert
+	tar -C "$top" --exclude=tmp_check --exclude=build --exclude='*.o' --exclude='*.so' --exclude='*.d' -cf - . |
+		tar -C "$tmp/tree-cassert" -xf -
 	PG_CONFIG=$tmp/inst-cassert/bin/pg_config
 	bindir=$("$PG_CONFIG" --bindir)
 	pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/..
 	PATH=$bindir:$PATH
-	variant=cassert
 	psqldir=""
-	build_testlib "$tmp/lib-cassert" || { note cassert 0 1; return; }
+	if ! make -j2 -C "$tmp/tree-cassert" PG_CONFIG="$PG_CONFIG" all install >>"$log" 2>&1; then
+		tail -30 "$log"
+		return 1
+	fi
+}
+
+cassert_part()
+{
+	if ! cassert_server whole || ! build_testlib "$tmp/lib-cassert"; then
+		note cassert 0 1
+		return
+	fi
 	note "cassert: build" 1 0
 	suites cassert-
 	own_suites cassert-own
 }
 
-# Our own regression and isolation tests, on a server of the variant in use.
-own_suites() # name
+# index_types, modify and sampling take longer than two minutes each.  (Sessions are told, not
+# the server: its background processes would be slow, too.)
+discard_part()
 {
-	local name=$1 suite prog bad
+	if ! cassert_server core; then
+		note discard 0 1
+		return
+	fi
+	note "discard: build" 1 0
+	left_out='index_types|modify|sampling'
+	export PGOPTIONS="-c debug_discard_caches=1"
+	# (a slow one would hold snapshots that some results show)
+	own_suites discard "autovacuum = off"
+}
 
-	if ! start_server "$name"; then
+# Our own regression and isolation tests, on a server of the variant in use.
+left_out=""
+own_suites() # name [conf line ...]
+{
+	local name=$1 suite prog bad tests
+
+	shift
+	if ! start_server "$name" "$@"; then
 		tail -20 "$tmp/$name/log"
 		note "$name" 0 1
 		return
@@ -398,10 +444,11 @@ own_suites() # name
 	for suite in regress isolation; do
 		bad=0
 		prog=$([ $suite = regress ] && echo pg_regress || echo pg_isolation_regress)
+		tests=$(make -s PG_CONFIG="$PG_CONFIG" print-"$([ $suite = regress ] && echo REGRESS || echo ISOLATION)" |
+			tr ' ' '\n' | grep -vxE "$left_out")
 		mkdir -p "$tmp/$name/$suite"
 		"$pgxs/test/$suite/$prog" --inputdir="$top" --outputdir="$tmp/$name/$suite" --bindir="$bindir" \
-			--host="$tmp/$name" --user=postgres --dbname="own_$suite" --load-extension=lightning \
-			$(make -s PG_CONFIG="$PG_CONFIG" print-"$([ $suite = regress ] && echo REGRESS || echo ISOLATION)") \
+			--host="$tmp/$name" --user=postgres --dbname="own_$suite" --load-extension=lightning $tests \
 			>"$tmp/$name/$suite.log" 2>&1 || bad=1
 		if [ $bad != 0 ]; then
 			tail -20 "$tmp/$name/$suite.log"
@@ -453,6 +500,7 @@ for part in $parts; do
 			;;
 		standby) standby_part ;;
 		cassert) cassert_part ;;
+		discard) discard_part ;;
 		*)
 			echo "unknown part: $part" >&2
 			note "$part" 0 1
