@@ -41,7 +41,7 @@ typedef struct LtgSession
 	uint64_t	blocks_read;	/* read from files.  The host may reset them. */
 	uint32_t	merged_blocks;	/* data blocks that a merge has read since it wrote one, */
 	uint32_t	merged_cached;	/* and how many of them were in the cache */
-	uint32_t	merged_entered;	/* blocks a merge has entered into a full cache in its epoch */
+	uint32_t	merged_entered;	/* blocks a merge or a flush has entered into a full cache */
 } LtgSession;
 
 /*

@@ -659,6 +659,8 @@ verify_flags(const uint8_t *b)
 		plain &= v.kind == LTG_PUT && v.flags == 0 && v.state == first.state &&
 			(v.state == LTG_SETTLED || (v.xid == first.xid && v.cid == first.cid));
 	}
+	if ((flags & LTG_BF_MORE) != 0 && (ltg_load32(b + LTG_BH_KEYS) != 1 || ltg_block_n(b) == 1))
+		return "block that goes on has several keys, or one version";
 	if (settled != ((flags & LTG_BF_SETTLED) != 0))
 		return "settled flag does not match the entries";
 	if (plain != ((flags & LTG_BF_PLAIN) != 0))

@@ -332,7 +332,7 @@ ltg_builder_consume(LtgBlockBuilder *b, uint32_t n)
 		b->keys_used = b->pays_used = 0;
 		return;
 	}
-	LTG_ASSERT(b->items[n].new_key);
+	b->items[n].new_key = true; /* also of a key that goes on in the next block (R7) */
 	key_base = b->items[n].key_off;
 	pay_base = b->items[n].pay_off;
 	b->keys_used -= key_base;

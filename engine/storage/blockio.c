@@ -188,6 +188,31 @@ check_envelope(LtgSession *s, const uint8_t *disk, const LtgBlockPtr *at, uint8_
 	return LTG_OK;
 }
 
+LtgStatus
+ltg_block_behind(LtgSession *s, LtgBlockPtr *at)
+{
+	uint8_t		env[LTG_ENV_BYTES];
+
+	at->offset += at->disk_len;
+	LTG_TRY(ltg_file_read_exact(s, at->file, env, sizeof(env), at->offset));
+	at->disk_len = LTG_ENV_BYTES;
+	if (ltg_load32(env + LTG_ENV_STORED) <= LTG_BLOCK_MAX)
+		at->disk_len += ltg_load32(env + LTG_ENV_STORED);
+	return check_length(s, at);
+}
+
+LtgStatus
+ltg_block_check_rest(LtgSession *s, const LtgBlockPtr *at, const uint8_t *data,
+					 const uint8_t *key, uint32_t key_len)
+{
+	uint8_t		first[LTG_KEY_MAX];
+	uint32_t	len = ltg_block_key(data, 0, first);
+
+	if (ltg_load32(data + LTG_BH_KEYS) != 1 || ltg_key_cmp(first, len, key, key_len) != 0)
+		return ltg_fail_corrupt(s, at->file, at->offset, "block does not go on with the key of the one before");
+	return LTG_OK;
+}
+
 /*
  * Does it pay to keep the block in memory as it is in the file?  A filter or a
  * block that did not compress would be twice the same.

@@ -56,7 +56,16 @@ extern LtgStatus ltg_block_read(LtgSession *s, const LtgBlockPtr *at, uint8_t ty
 								LtgCacheUse use, void **owned,
 								const uint8_t **data, uint32_t *len) LTG_MUST_CHECK;
 
-/* The same, always from the file, to *owned. */
+/*
+ * Turn the pointer to a data block whose key goes on (LTG_BF_MORE) into that of the block
+ * behind it (R7).  Its length is looked up in the file.
+ */
+extern LtgStatus ltg_block_behind(LtgSession *s, LtgBlockPtr *at) LTG_MUST_CHECK;
+/* Are the versions in there of that key? */
+extern LtgStatus ltg_block_check_rest(LtgSession *s, const LtgBlockPtr *at, const uint8_t *data,
+									  const uint8_t *key, uint32_t key_len) LTG_MUST_CHECK;
+
+/* ltg_block_read, always from the file, to *owned. */
 extern LtgStatus ltg_block_read_file(LtgSession *s, const LtgBlockPtr *at, uint8_t type,
 									 void **owned, const uint8_t **data, uint32_t *len) LTG_MUST_CHECK;
 

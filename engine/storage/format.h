@@ -50,7 +50,7 @@
 #define LTG_DICT_HEAD 8
 #define LTG_DICT_MAX (64 * 1024)
 
-/* Longest raw block: one key with very many versions. */
+/* Longest raw block: before version 4, one key with very many versions. */
 #define LTG_BLOCK_MAX 0x60000000u
 
 /* ---- data and inner blocks: the raw bytes ----
@@ -137,6 +137,7 @@
 #define LTG_BF_SETTLED 0x08		/* every entry is settled */
 #define LTG_BF_KSF 0x10			/* records begin with a kind/state/flags byte */
 #define LTG_BF_WRITERS 0x20		/* transaction ids are a column, also of settled rows */
+#define LTG_BF_MORE 0x40		/* the one key's versions go on in the block behind */
 
 /* kind/state/flags byte */
 #define LTG_KSF(kind, state, flags) \

@@ -53,12 +53,13 @@ ltg_held_clear(LtgHeld *h)
 
 LtgStatus
 ltg_held_add(LtgSession *s, LtgHeld *h, const uint8_t *raw, uint32_t raw_len,
-			 const LtgInnerItem *item)
+			 const LtgInnerItem *item, bool rest)
 {
 	LTG_TRY(reserve(s, (void **) &h->block, &h->cap, (h->n + 1) * sizeof(LtgHeldBlock)));
 	LTG_TRY(reserve(s, (void **) &h->bytes, &h->bytes_cap, h->used + raw_len));
 	LTG_TRY(reserve(s, (void **) &h->keys, &h->keys_cap, h->keys_used + item->key_len));
-	h->block[h->n++] = (LtgHeldBlock) {h->used, raw_len, h->keys_used, item->key_len, item->need};
+	h->block[h->n++] = (LtgHeldBlock) {h->used, raw_len, h->keys_used, item->key_len, item->need,
+		rest};
 	memcpy(h->bytes + h->used, raw, raw_len);
 	h->used += raw_len;
 	if (item->key_len > 0)

@@ -20,6 +20,7 @@ typedef struct LtgHeldBlock
 	uint32_t	raw_len;
 	size_t		key_off;		/* its first key, in keys */
 	uint32_t	key_len, need;	/* as in LtgInnerItem */
+	bool		rest;			/* goes on with the key of the block before */
 } LtgHeldBlock;
 
 /* Zero-initialise. */
@@ -38,7 +39,7 @@ extern void ltg_held_free(LtgSession *s, LtgHeld *h);
 extern void ltg_held_clear(LtgHeld *h);
 /* Add a block; item has its first key. */
 extern LtgStatus ltg_held_add(LtgSession *s, LtgHeld *h, const uint8_t *raw, uint32_t raw_len,
-							  const LtgInnerItem *item) LTG_MUST_CHECK;
+							  const LtgInnerItem *item, bool rest) LTG_MUST_CHECK;
 /*
  * Look at the held blocks and prepare the compressor for the run.  *dict is the
  * dictionary it is to be written with, NULL for none: from port->alloc, or

@@ -10,7 +10,8 @@
  * Invariants of a run
  *	 R1. Entries are in key order (memcmp, shorter first); the versions of one
  *		 key follow each other newest (largest seq) first.
- *	 R2. All versions of one key are in one data block, however large.
+ *	 R2. All versions of one key are in one data block, or in several that have
+ *		 nothing else (R7).
  *	 R3. Every block is in an envelope with codec, type, sizes and a CRC32C
  *		 that also covers the file's number and the block's offset, so that
  *		 a block read from the wrong place never passes.
@@ -20,6 +21,9 @@
  *		 settled) version, 0 if there is none.
  *	 R6. A run may be cut: keys below min_key, which is exact then, are in the
  *		 file but not in the run any more.  Its counts are those of the whole.
+ *	 R7. If a key's versions are too many for a block, the next ones are in the block
+ *		 right behind it in the file, and so on (LTG_BF_MORE).  Inner blocks know
+ *		 only the first of these: who wants the newest version reads no other.
  *
  * Pointers in LtgVersion and keys returned by readers stay valid until the
  * reader is moved or closed, or the epoch is left, whichever is first.
@@ -167,7 +171,8 @@ typedef struct LtgPoint
 	const uint8_t *block;
 	uint32_t	block_len;
 	uint32_t	entry;			/* index of the current version in the block */
-	uint32_t	end;			/* one past the key's last version */
+	uint32_t	end;			/* one past the key's last version in this block */
+	const LtgRunRef *ref;
 	bool		again;			/* set by the caller: reads of the same block follow */
 	void	   *owned;			/* private copy of a block that is not cached */
 	LtgFileId	file;			/* where the block is */
@@ -252,6 +257,7 @@ typedef struct LtgBlockView
 	uint32_t	n;				/* entries (= keys when plain) */
 	uint32_t	at;				/* index of the iterator's current entry */
 	bool		plain;
+	bool		more;			/* its one key goes on in other blocks */
 	bool		all_settled;	/* plain and settled */
 	LtgXid		xid;			/* plain and not settled: the one writer */
 	uint32_t	cid;

@@ -21,6 +21,7 @@ typedef struct Check
 	LtgRunRef	seen;			/* what was counted */
 	LtgBound	min_key;		/* of the file's run, empty if that is not known (R6) */
 	void	   *owned[LTG_HEIGHT_MAX];
+	void	   *rest;			/* a block that goes on with a key */
 	uint8_t    *bits;			/* the whole filter */
 	uint8_t    *keys;			/* scratch, see the offsets below */
 	uint32_t	prev_len;		/* key of the last version met */
@@ -132,6 +133,36 @@ check_data(Check *c, const LtgBlockPtr *at, const uint8_t *b, const Bound *lo, c
 	return LTG_OK;
 }
 
+/* The blocks behind that have more versions of the one key of this block. */
+static LtgStatus
+check_rest(Check *c, LtgBlockPtr at, const uint8_t *b)
+{
+	const char *problem;
+	uint32_t	len;
+
+	while ((b[LTG_BH_FLAGS] & LTG_BF_MORE) != 0)
+	{
+		LTG_TRY(ltg_block_behind(c->s, &at));
+		LTG_TRY(ltg_block_read_file(c->s, &at, LTG_BLOCK_DATA, &c->rest, &b, &len));
+		problem = ltg_block_verify(b, len, area(c, KEY_VERIFY));
+		if (problem != NULL)
+			return ltg_fail_corrupt(c->s, at.file, at.offset, "%s", problem);
+		LTG_TRY(ltg_block_check_rest(c->s, &at, b, area(c, KEY_PREV), c->prev_len));
+		c->seen.raw_bytes += len;
+		c->seen.disk_bytes += at.disk_len;
+		for (uint32_t i = 0; i < ltg_block_n(b); i++)
+		{
+			LtgVersion	v;
+
+			ltg_block_version(b, i, &v);
+			LTG_TRY(check_version(c, &at, &v, false));
+		}
+		if (c->s->port->interrupted(c->s->port))
+			return ltg_fail(c->s, LTG_INTERRUPTED, "checking a run was interrupted");
+	}
+	return LTG_OK;
+}
+
 static LtgStatus
 check_tree(Check *c, const LtgBlockPtr *at, uint32_t lv, Bound lo, Bound hi)
 {
@@ -150,7 +181,10 @@ check_tree(Check *c, const LtgBlockPtr *at, uint32_t lv, Bound lo, Bound hi)
 	c->seen.raw_bytes += len;
 	c->seen.disk_bytes += at->disk_len;
 	if (lv == 0)
-		return check_data(c, at, b, &lo, &hi);
+	{
+		LTG_TRY(check_data(c, at, b, &lo, &hi));
+		return check_rest(c, *at, b);
+	}
 
 	for (i = 0; i <= ltg_block_n(b); i++)
 	{
@@ -279,6 +313,7 @@ ltg_run_check(LtgSession *s, const LtgRunRef *ref)
 
 	for (i = 0; i < LTG_HEIGHT_MAX; i++)
 		ltg_private_free(s, &c.owned[i]);
+	ltg_private_free(s, &c.rest);
 	if (c.bits != NULL)
 		s->port->free(s->port, c.bits);
 	s->port->free(s->port, c.keys);

@@ -28,6 +28,7 @@ typedef struct PathStep
 	uint32_t	len;
 	uint32_t	at;				/* inner: the child we are in */
 	uint64_t	offset;
+	uint32_t	disk_len;
 	void	   *owned;
 } PathStep;
 
@@ -40,7 +41,10 @@ struct LtgRunIter
 	uint32_t	n;				/* entries of the data block; 0: no position */
 	uint32_t	first;			/* the current key's entries: [first, end) */
 	uint32_t	end;
-	uint32_t	entry;			/* its current version */
+	uint32_t	entry;			/* its current version, but for one in rest */
+	/* a key that goes on in other blocks, which stay until it is left (R7) */
+	PathStep   *rest;
+	uint32_t	rest_n, rest_cap;	/* rest_n 0: not there yet; else the last is current */
 	bool		have_key;		/* key[] is that of the current position */
 	uint32_t	key_len;
 	uint8_t		key[LTG_KEY_MAX];
@@ -74,6 +78,10 @@ ltg_run_iter_close(LtgRunIter *it)
 		return;
 	for (lv = 0; lv <= LTG_HEIGHT_MAX; lv++)
 		ltg_private_free(it->s, &it->path[lv].owned);
+	for (lv = 0; lv < it->rest_cap; lv++)
+		ltg_private_free(it->s, &it->rest[lv].owned);
+	if (it->rest != NULL)
+		it->s->port->free(it->s->port, it->rest);
 	it->s->port->free(it->s->port, it);
 }
 
@@ -83,6 +91,7 @@ load_step(LtgRunIter *it, uint32_t lv, const LtgBlockPtr *at)
 	PathStep   *p = &it->path[lv];
 
 	p->offset = at->offset;
+	p->disk_len = at->disk_len;
 	return ltg_block_read(it->s, at, lv == 0 ? LTG_BLOCK_DATA : LTG_BLOCK_INNER, it->use,
 						  &p->owned, &p->data, &p->len);
 }
@@ -114,6 +123,7 @@ stand_first(LtgRunIter *it, uint32_t i)
 	const uint8_t *b = it->path[0].data;
 
 	it->n = ltg_block_n(b);
+	it->rest_n = 0;
 	it->first = it->entry = i;
 	it->end = ltg_block_group_end(b, i);
 	it->have_key = false;
@@ -126,6 +136,7 @@ stand_last(LtgRunIter *it, uint32_t i)
 	const uint8_t *b = it->path[0].data;
 
 	it->n = ltg_block_n(b);
+	it->rest_n = 0;
 	it->first = it->entry = ltg_block_group_start(b, i);
 	it->end = i + 1;
 	it->have_key = false;
@@ -345,13 +356,67 @@ ltg_run_iter_version(LtgRunIter *it, LtgVersion *v)
 	ltg_block_version(it->path[0].data, it->entry, v);
 }
 
+/* The block behind `last`, the last one of the current key so far. */
+static LtgStatus
+load_rest(LtgRunIter *it, const PathStep *last)
+{
+	LtgBlockPtr at = ltg_run_block(&it->ref, last->offset, last->disk_len);
+	LtgPort    *port = it->s->port;
+	const uint8_t *key;
+	uint32_t	key_len;
+	PathStep   *p;
+
+	LTG_TRY(ltg_block_behind(it->s, &at));
+	if (it->rest_n == it->rest_cap)
+	{
+		uint32_t	cap = it->rest_cap == 0 ? 8 : it->rest_cap * 2;
+
+		p = it->rest == NULL ? port->alloc(port, cap * sizeof(*p)) :
+			port->realloc(port, it->rest, cap * sizeof(*p));
+		if (p == NULL)
+			return ltg_fail(it->s, LTG_NOMEM, "out of memory for the versions of a key");
+		memset(&p[it->rest_cap], 0, (cap - it->rest_cap) * sizeof(*p));
+		it->rest = p;
+		it->rest_cap = cap;
+	}
+	p = &it->rest[it->rest_n];
+	LTG_TRY(ltg_block_read(it->s, &at, LTG_BLOCK_DATA, it->use, &p->owned, &p->data, &p->len));
+	p->offset = at.offset;
+	p->disk_len = at.disk_len;
+	p->at = 0;
+	it->rest_n++;
+	ltg_run_iter_key(it, &key, &key_len);
+	return ltg_block_check_rest(it->s, &at, p->data, key, key_len);
+}
+
 LtgStatus
 ltg_run_iter_older(LtgRunIter *it, LtgVersion *v)
 {
+	PathStep   *p = it->rest_n == 0 ? &it->path[0] : &it->rest[it->rest_n - 1];
+
 	LTG_ASSERT(it->n > 0);
-	if (it->entry + 1 >= it->end)
-		return LTG_END;
-	ltg_block_version(it->path[0].data, ++it->entry, v);
+	if (it->rest_n == 0 && it->entry + 1 < it->end)
+	{
+		ltg_block_version(p->data, ++it->entry, v);
+		return LTG_OK;
+	}
+	if (it->rest_n == 0 || p->at + 1 >= ltg_block_n(p->data))
+	{
+		LtgStatus	st;
+
+		if (LTG_LIKELY((p->data[LTG_BH_FLAGS] & LTG_BF_MORE) == 0))
+			return LTG_END;
+		st = load_rest(it, p);
+		if (st != LTG_OK)
+		{
+			it->n = 0;
+			return st;
+		}
+		p = &it->rest[it->rest_n - 1];
+	}
+	else
+		p->at++;
+	ltg_block_version(p->data, p->at, v);
 	return LTG_OK;
 }
 
@@ -380,6 +445,7 @@ ltg_run_iter_block(LtgRunIter *it, LtgBlockView *view)
 	view->offset = it->path[0].offset;
 	view->n = it->n;
 	view->at = it->entry;
+	view->more = (flags & LTG_BF_MORE) != 0;
 	view->plain = (flags & LTG_BF_PLAIN) != 0 && !is_cut_through(it);
 	view->all_settled = view->plain && (flags & LTG_BF_SETTLED) != 0;
 	if (view->plain)

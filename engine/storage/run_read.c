@@ -54,6 +54,7 @@ descend(LtgSession *s, const LtgRunRef *ref, const uint8_t *key, uint32_t key_le
 	}
 	LTG_TRY(ltg_block_read(s, &at, LTG_BLOCK_DATA, p->again ? LTG_CACHE_NORMAL : LTG_CACHE_POINT,
 						   &p->owned, &data, &len));
+	p->ref = ref;
 	p->block = data;
 	p->block_len = len;
 	p->file = at.file;
@@ -107,6 +108,7 @@ ltg_run_get_block(LtgSession *s, const LtgRunRef *ref, uint64_t offset, uint32_t
 	p->block = NULL;
 	LTG_TRY(ltg_block_read(s, &at, LTG_BLOCK_DATA, LTG_CACHE_NORMAL, &p->owned, &p->block,
 						   &p->block_len));
+	p->ref = ref;
 	p->file = at.file;
 	p->offset = offset;
 	p->disk_len = disk_len;
@@ -119,14 +121,37 @@ ltg_point_edge_key(const LtgPoint *p, bool last, uint8_t *key_buf, uint32_t *key
 	*key_len = ltg_block_key(p->block, last ? ltg_block_n(p->block) - 1 : 0, key_buf);
 }
 
+/* On to the block behind, which has more versions of the one key of this block. */
+static LtgStatus
+go_behind(LtgSession *s, LtgPoint *p)
+{
+	LtgBlockPtr at = ltg_run_block(p->ref, p->offset, p->disk_len);
+	uint8_t		key[LTG_KEY_MAX];
+	uint32_t	key_len = ltg_block_key(p->block, p->entry, key);
+
+	LTG_TRY(ltg_block_behind(s, &at));
+	LTG_TRY(ltg_block_read(s, &at, LTG_BLOCK_DATA, LTG_CACHE_POINT, &p->owned, &p->block,
+						   &p->block_len));
+	p->offset = at.offset;
+	p->disk_len = at.disk_len;
+	p->entry = 0;
+	p->end = ltg_block_n(p->block);
+	return ltg_block_check_rest(s, &at, p->block, key, key_len);
+}
+
 LtgStatus
 ltg_point_older(LtgSession *s, LtgPoint *p, LtgVersion *v)
 {
-	(void) s;
 	LTG_ASSERT(p->block != NULL);
 	if (p->entry + 1 >= p->end)
-		return LTG_END;
-	ltg_block_version(p->block, ++p->entry, v);
+	{
+		if (LTG_LIKELY((p->block[LTG_BH_FLAGS] & LTG_BF_MORE) == 0))
+			return LTG_END;
+		LTG_TRY(go_behind(s, p));
+	}
+	else
+		p->entry++;
+	ltg_block_version(p->block, p->entry, v);
 	return LTG_OK;
 }
 

@@ -30,6 +30,9 @@
 
 #define OUT_BYTES (512 * 1024)	/* output buffer */
 #define INNER_MIN 4				/* children, whatever the keys' length */
+#define MORE_MIN 16				/* versions, before a key goes on in another block */
+#define MORE_MANY 64			/* the same where the block is not full */
+#define FIRST_PART 8			/* its first block has that part of a block's size */
 #define HASHES_MAX (4 * 1024 * 1024)	/* keys whose hashes are kept until the
 										 * filter's size is known */
 #define WIDE_KEYS_MAX (64 * 1024 * 1024)	/* beyond, filters lose precision */
@@ -87,6 +90,9 @@ struct LtgFileWriter
 	Level		level[LTG_HEIGHT_MAX];	/* [0] holds the data blocks' pointers */
 	uint8_t		last_key[LTG_KEY_MAX];	/* last key of the last emitted block */
 	uint32_t	last_key_len;
+	bool		in_rest;		/* the builder has nothing but more versions of it */
+	LtgInnerItem chain;			/* the first block of a key that has several */
+	uint8_t		chain_key[LTG_KEY_MAX];
 	uint64_t   *hashes;
 	size_t		hashes_cap;		/* bytes */
 	uint8_t    *bits;			/* the filter, once there are too many hashes */
@@ -296,8 +302,6 @@ LtgStatus
 ltg_writer_begin_run(LtgFileWriter *w, const void *store_key, uint32_t store_key_len,
 					 const LtgRunOptions *opt)
 {
-	uint32_t	i;
-
 	LTG_ASSERT(!w->in_run);
 	if (store_key_len > LTG_STORE_KEY_MAX)
 		return ltg_fail(w->s, LTG_INVALID, "store key is too long");
@@ -308,8 +312,9 @@ ltg_writer_begin_run(LtgFileWriter *w, const void *store_key, uint32_t store_key
 	w->run.ref.file = w->id;
 	w->run_start = file_pos(w);
 	w->last_key_len = 0;
+	w->in_rest = false;
 	w->filter = (LtgFilterShape) {0, 0};
-	for (i = 0; i < LTG_HEIGHT_MAX; i++)
+	for (uint32_t i = 0; i < LTG_HEIGHT_MAX; i++)
 	{
 		level_clear(&w->level[i]);
 		w->level[i].emitted = 0;
@@ -344,9 +349,7 @@ static LtgStatus push_child(LtgFileWriter *w, uint32_t lv, const LtgInnerItem *c
 static void
 level_resolve(Level *l)
 {
-	uint32_t	i;
-
-	for (i = 0; i < l->n; i++)
+	for (uint32_t i = 0; i < l->n; i++)
 		l->items[i].key = l->keys + l->key_off[i];
 }
 
@@ -443,14 +446,33 @@ push_child(LtgFileWriter *w, uint32_t lv, const LtgInnerItem *child)
 
 /* ---- data blocks ---- */
 
-/* Write a data block, unless the blocks of this run are held back. */
+/*
+ * Write a data block, unless the blocks of this run are held back.  Of the blocks of one
+ * key only the first is known to the tree; nothing comes between them (R7), so its
+ * pointer waits for the last.
+ */
 static LtgStatus
-put_data(LtgFileWriter *w, const uint8_t *raw, uint32_t raw_len, LtgInnerItem *child)
+put_data(LtgFileWriter *w, const uint8_t *raw, uint32_t raw_len, LtgInnerItem *child, bool rest)
 {
+	LtgInnerItem at = *child;
+
 	if (w->holding)
-		return ltg_held_add(w->s, &w->held, raw, raw_len, child);
-	LTG_TRY(write_block(w, LTG_BLOCK_DATA, raw, raw_len, &child->offset, &child->disk_len));
-	return push_child(w, 0, child);
+		return ltg_held_add(w->s, &w->held, raw, raw_len, child, rest);
+	LTG_TRY(write_block(w, LTG_BLOCK_DATA, raw, raw_len, &at.offset, &at.disk_len));
+	if ((raw[LTG_BH_FLAGS] & LTG_BF_MORE) == 0)
+		return push_child(w, 0, rest ? &w->chain : &at);
+	if (!rest)
+	{
+		/* a row that changes so often will be asked for soon */
+		if (w->s->cache != NULL && !w->warm)
+		{
+			ltg_block_enter(w->s, w->id, at.offset, raw, raw_len);
+			w->entered = true;
+		}
+		w->chain = at;
+		w->chain.key = memcpy(w->chain_key, at.key, at.key_len);
+	}
+	return LTG_OK;
 }
 
 /* Decide how the run is compressed, and write what was held back. */
@@ -472,15 +494,18 @@ release_held(LtgFileWriter *w)
 		const LtgHeldBlock *b = &w->held.block[i];
 		LtgInnerItem child = {.key = w->held.keys + b->key_off, .key_len = b->key_len, .need = b->need};
 
-		st = put_data(w, w->held.bytes + b->raw_off, b->raw_len, &child);
+		st = put_data(w, w->held.bytes + b->raw_off, b->raw_len, &child, b->rest);
 	}
 	ltg_held_clear(&w->held);
 	return st;
 }
 
-/* Write the first n entries of the block builder as a data block. */
+/*
+ * Write the first n entries of the block builder as a data block.  more: they are
+ * versions of one key, of which others follow.
+ */
 static LtgStatus
-emit_data(LtgFileWriter *w, uint32_t n)
+emit_data(LtgFileWriter *w, uint32_t n, bool more)
 {
 	LtgBlockBuilder *b = &w->block;
 	const LtgBlockItem *last = &b->items[n - 1];
@@ -491,10 +516,13 @@ emit_data(LtgFileWriter *w, uint32_t n)
 		return ltg_fail(w->s, LTG_TOO_LARGE, "versions of one key exceed the size of a block");
 	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, size));
 	ltg_builder_build(b, n, w->raw, size);
+	if (more)
+		w->raw[LTG_BH_FLAGS] |= LTG_BF_MORE;
 	child.key = b->keys;
 	child.key_len = b->items[0].key_len;
 	child.need = separating_bytes(w->last_key, w->last_key_len, child.key, child.key_len);
-	LTG_TRY(put_data(w, w->raw, (uint32_t) size, &child));
+	LTG_TRY(put_data(w, w->raw, (uint32_t) size, &child, w->in_rest));
+	w->in_rest = more;
 	if (last->key_len > 0)
 		memcpy(w->last_key, b->keys + last->key_off, last->key_len);
 	w->last_key_len = last->key_len;
@@ -521,9 +549,7 @@ make_bits(LtgFileWriter *w)
 static void
 add_hashes(LtgFileWriter *w, uint64_t n)
 {
-	uint64_t	i;
-
-	for (i = 0; i < n; i++)
+	for (uint64_t i = 0; i < n; i++)
 		ltg_filter_add(w->bits, &w->filter, w->hashes[i]);
 }
 
@@ -590,6 +616,36 @@ note_version(LtgRunRef *ref, const LtgVersion *v)
 		ref->max_xid = v->xid;
 }
 
+/* The first block of such a key is small: the newest version is wanted most. */
+static uint32_t
+first_part(const LtgFileWriter *w)
+{
+	uint32_t	n = 2;
+
+	while (n < w->block.n && n < MORE_MIN &&
+		   ltg_builder_size(&w->block, n + 1) <= w->opt.block_size / FIRST_PART)
+		n++;
+	return n;
+}
+
+/* Room for one more version of the builder's last key, whose size would be `size`. */
+static LtgStatus
+go_on_with_key(LtgFileWriter *w, uint64_t size)
+{
+	LtgBlockBuilder *b = &w->block;
+	uint32_t	versions = b->n - b->key_start;
+	bool		full = size > w->opt.block_size;
+
+	if (b->key_start > 0 && (full || versions >= MORE_MANY))
+	{
+		LTG_TRY(emit_data(w, b->key_start, false));
+		full = false;
+	}
+	if (versions < (full ? MORE_MIN : MORE_MANY) || (w->in_rest && !full))
+		return LTG_OK;
+	return emit_data(w, w->in_rest ? b->n : first_part(w), true);
+}
+
 LtgStatus
 ltg_writer_add(LtgFileWriter *w, const uint8_t *key, uint32_t key_len, const LtgVersion *v)
 {
@@ -602,25 +658,33 @@ ltg_writer_add(LtgFileWriter *w, const uint8_t *key, uint32_t key_len, const Ltg
 						key_len, v->payload_len);
 	if (v->state == LTG_ABORTED || v->kind > LTG_GONE || (v->flags & ~LTG_VF_FLAG_MASK) != 0)
 		return ltg_fail(w->s, LTG_INVALID, "version cannot be stored in a file");
-	/* the newest key is always in the builder, except before the first */
-	if (b->n > 0)
+	/* the newest key is always in the builder, except before the first ... */
+	if (b->n > 0 || w->in_rest)
 	{
-		const LtgBlockItem *last = &b->items[b->n - 1];
-		int			c = ltg_key_cmp(key, key_len, b->keys + last->key_off, last->key_len);
+		const LtgBlockItem *last = b->n == 0 ? NULL : &b->items[b->n - 1];
+		int			c;
+
+		/* ... and when its first versions have just been written */
+		c = last == NULL ? ltg_key_cmp(key, key_len, w->last_key, w->last_key_len) :
+			ltg_key_cmp(key, key_len, b->keys + last->key_off, last->key_len);
 
 		if (c < 0)
 			return ltg_fail(w->s, LTG_INVALID, "keys are not added in order");
 		new_key = c > 0;
 	}
 
-	if (b->n > 0 && ltg_builder_size_with(b, key, key_len, v, new_key) > w->opt.block_size)
+	if (new_key && w->in_rest)
+		LTG_TRY(emit_data(w, b->n, false));
+	if (b->n > 0)
 	{
-		if (new_key)
-			LTG_TRY(emit_data(w, b->n));
-		else if (b->key_start > 0)
-			LTG_TRY(emit_data(w, b->key_start));
+		uint64_t	size = ltg_builder_size_with(b, key, key_len, v, new_key);
+
+		if (!new_key)
+			LTG_TRY(go_on_with_key(w, size));
+		else if (size > w->opt.block_size)
+			LTG_TRY(emit_data(w, b->n, false));
 	}
-	LTG_TRY(ltg_builder_add(b, key, key_len, v, new_key));
+	LTG_TRY(ltg_builder_add(b, key, key_len, v, new_key || b->n == 0));
 	if (new_key)
 		LTG_TRY(note_key(w, key, key_len));
 	note_version(&w->run.ref, v);
@@ -636,7 +700,6 @@ write_filter(LtgFileWriter *w)
 	uint64_t	offset;
 	uint32_t	disk_len;
 	size_t		block_bytes;
-	uint32_t	i;
 
 	if (w->opt.filter_bits_per_key == 0)
 		return LTG_OK;
@@ -653,7 +716,7 @@ write_filter(LtgFileWriter *w)
 	ref->filter_blocks = w->filter.blocks;
 	ref->filter_block_lines = w->filter.lines;
 	block_bytes = (size_t) w->filter.lines * LTG_FILTER_LINE;
-	for (i = 0; i < w->filter.blocks; i++)
+	for (uint32_t i = 0; i < w->filter.blocks; i++)
 	{
 		/* never compressed: their place is computed from their number */
 		LTG_TRY(write_block(w, LTG_BLOCK_FILTER, w->bits + i * block_bytes,
@@ -666,9 +729,7 @@ write_filter(LtgFileWriter *w)
 static LtgStatus
 write_root(LtgFileWriter *w)
 {
-	uint32_t	lv;
-
-	for (lv = 0;; lv++)
+	for (uint32_t lv = 0;; lv++)
 	{
 		Level	   *l = &w->level[lv];
 
@@ -698,7 +759,7 @@ ltg_writer_end_run(LtgFileWriter *w, LtgRunRef *ref)
 		LTG_TRY(grow(w, (void **) &w->dir, &cap, (w->dir_n + 1) * sizeof(DirEntry)));
 		w->dir_cap = (uint32_t) (cap / sizeof(DirEntry));
 		ltg_bound_set(&w->run.ref.max_key, w->block.keys + last->key_off, last->key_len);
-		LTG_TRY(emit_data(w, w->block.n));
+		LTG_TRY(emit_data(w, w->block.n, false));
 		if (w->holding)
 			LTG_TRY(release_held(w));
 		LTG_TRY(write_root(w));
@@ -730,11 +791,10 @@ write_directory(LtgFileWriter *w)
 	uint32_t	disk_len;
 	uint32_t	crc;
 	uint8_t    *p;
-	uint32_t	i;
 
 	LTG_TRY(grow(w, (void **) &w->raw, &w->raw_cap, need));
 	p = ltg_put_varint(w->raw, w->dir_n);
-	for (i = 0; i < w->dir_n; i++)
+	for (uint32_t i = 0; i < w->dir_n; i++)
 	{
 		const DirEntry *d = &w->dir[i];
 
@@ -818,10 +878,8 @@ ltg_writer_abort(LtgFileWriter *w)
 void
 ltg_writer_free(LtgFileWriter *w)
 {
-	uint32_t	i;
-
 	LTG_ASSERT(w->file == NULL);
-	for (i = 0; i < LTG_HEIGHT_MAX; i++)
+	for (uint32_t i = 0; i < LTG_HEIGHT_MAX; i++)
 	{
 		release(w, w->level[i].items);
 		release(w, w->level[i].key_off);

@@ -592,6 +592,23 @@ step_sweep(Model *m)
 	}
 }
 
+/* A row that is changed over and over, mostly beside snapshots that need it all. */
+static void
+step_counter(Model *m)
+{
+	uint32_t	s = lrig_below(&m->rnd, STORES);
+	ModelKey   *k = &m->keys[s][lrig_below(&m->rnd, KEYS)];
+
+	for (uint32_t n = 40 + lrig_below(&m->rnd, 100); n > 0; n--)
+	{
+		LtgXid		xid = lrig_begin(&m->rig);
+
+		if (may_write(m, k, xid))
+			write_key(m, s, k, xid, 0, false);
+		lrig_end(&m->rig, xid, true);
+	}
+}
+
 static void
 step_end(Model *m)
 {
@@ -791,6 +808,8 @@ run_seed(uint64_t seed, uint32_t steps)
 			step_check(m);
 		else if (what < 97)
 			step_sweep(m);
+		else if (what < 98)
+			step_counter(m);
 	}
 	for (uint32_t x = 0; x < XACTS; x++)
 		while (m->xact[x].xid != 0)

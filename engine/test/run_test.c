@@ -368,15 +368,28 @@ check_blocks(LtgRunIter *it, const Model *m)
 				assert_int_equal(view.all_settled, v.state == LTG_SETTLED);
 			}
 		}
-		at += view.n;
+		/* the rest of the key's versions is in no block that is come to */
+		if (view.more)
+		{
+			assert_true(group_end(m, at) > at + view.n && view.n > 1 && !view.plain);
+			at = group_end(m, at);
+		}
+		else
+			at += view.n;
 		free(copy);
 	}
 	assert_int_equal(st, LTG_END);
 	assert_int_equal(at, m->n);
 	for (st = ltg_run_iter_seek_le(it, NULL, 0); st == LTG_OK; st = ltg_run_iter_prev_block(it))
 	{
+		uint32_t	end = at;
+
 		ltg_run_iter_block(it, &view);
-		at -= view.n;
+		if (!view.more)
+			at -= view.n;
+		else
+			while (at > 0 && group_end(m, at - 1) == end)
+				at--;
 	}
 	assert_int_equal(at, 0);
 }
@@ -496,6 +509,62 @@ longest_keys(void **state)
 	rig_close(&r);
 }
 
+/*
+ * Keys with very many versions: whoever wants the newest one reads a block of the usual
+ * size, and no more than for other keys.
+ */
+static void
+many_versions(void **state)
+{
+	uint8_t		payload[600] = {0};
+	LtgPoint	p = {0};
+
+	(void) state;
+	for (int form = 0; form < 4; form++)
+	{
+		LtgRunOptions opt = rig_options();
+		LtgRunRef	ref;
+		Model		m = {0};
+		Rig			r;
+		LtgVersion	v = {.payload = payload, .payload_len = form == 1 ? 600 : 40,
+			.state = LTG_COMMITTED};
+
+		rig_open(&r);
+		opt.block_size = 4096;
+		opt.last_level = form >= 2;
+		opt.sample_bytes = form == 3 ? 16 * 1024 : 0;
+		for (uint32_t k = 0; k < 40; k++)
+		{
+			uint8_t		key[4] = {0, 0, 0, (uint8_t) (k * 3)};
+			uint32_t	versions = k % 7 == 3 ? 3000 : k % 5 == 0 ? 60 : 1;
+
+			for (uint32_t i = 0; i < versions; i++)
+			{
+				ltg_store32(payload, i);
+				v.seq = v.xid = 100 + i;
+				model_add(&m, key, 4, &v);
+			}
+		}
+		model_sort(&m);
+		assert_int_equal(model_write(&r, &m, 1, &opt, &ref), LTG_OK);
+		assert_int_equal(ltg_run_check(&r.s, &ref), LTG_OK);
+		check_points(&r, &m, &ref);
+		for (uint32_t k = 0; k < 40; k++)
+		{
+			uint8_t		key[4] = {0, 0, 0, (uint8_t) (k * 3)};
+			uint64_t	before = r.s.blocks_read;
+
+			assert_int_equal(ltg_run_get(&r.s, &ref, key, 4, 0, false, &p, &v), LTG_OK);
+			assert_int_equal(r.s.blocks_read - before, ref.height + 1);
+			if (p.block_len > (form == 1 ? 2 * 700 : 4096 / 8 + 100))
+				assert_true(k % 7 != 3);
+		}
+		ltg_point_close(&r.s, &p);
+		model_free(&m);
+		rig_close(&r);
+	}
+}
+
 static void
 tiny_runs(void **state)
 {
@@ -522,6 +591,7 @@ main(void)
 		cmocka_unit_test(tall_trees),
 		cmocka_unit_test(huge_blocks),
 		cmocka_unit_test(longest_keys),
+		cmocka_unit_test(many_versions),
 		cmocka_unit_test(tiny_runs),
 	};
 

@@ -430,6 +430,7 @@ flush_oldest(LtgSession *s, LtgFlushResult *r)
 	ltg_fates_init(&f.fates, s);
 	f.rules.fates = &f.fates;
 	f.rules.horizon = s->port->horizon(s->port);	/* F1 */
+	s->merged_entered = 0;
 	ltg_live_sample(s, &f.live);
 	f.rules.live = &f.live;
 	ltg_writeout_init(&f.out, s);

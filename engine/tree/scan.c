@@ -225,7 +225,7 @@ take_block(LtgScan *scan)
 	if (it == NULL)
 		return LTG_NOT_FOUND;
 	ltg_run_iter_block(it, &b);
-	if (!b.plain && (scan->snap == NULL || scan->backward))
+	if (b.more || (!b.plain && (scan->snap == NULL || scan->backward)))
 		return LTG_NOT_FOUND;
 	n = stretch(scan, &b, bound, bound_len);
 	left = scan->max_rows - scan->n;
