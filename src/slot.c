@@ -406,6 +406,8 @@ lightning_slot_store(TupleTableSlot *slot, Relation rel, uint64 rowid, const Ltg
 
 	Assert(slot->tts_ops == &TTSOpsLightning);
 	Assert(v->kind == LTG_PUT && (v->payload == NULL || v->payload_len >= ROW_HEADER_SIZE));
+	/* a scan's rs_rd may be lightning_no_blocks() */
+	Assert(OidIsValid(RelationGetRelid(rel)));
 	if (copy)
 	{
 		uint8	   *mine = own(ls, v->payload_len);

@@ -726,7 +726,7 @@ lightning_scan_analyze_next_tuple(TableScanDesc sscan, TransactionId OldestXmin,
 	LtgXid		oldest = lightning_widen_xid(OldestXmin);
 	LightningVersions *kv;
 
-	if (analyze_span(an, sscan->rs_rd, slot))
+	if (analyze_span(an, scan->rel, slot))
 	{
 		*liverows += an->weight;
 		return true;
