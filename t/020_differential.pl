@@ -73,7 +73,7 @@ my @schema = (
 	q{CREATE TABLE child (id int PRIMARY KEY, tid int REFERENCES t ON DELETE CASCADE ON UPDATE CASCADE DEFERRABLE, v text)},
 	q{CREATE TABLE log (n serial, what text)},
 	q{CREATE TABLE u (k int UNIQUE DEFERRABLE, x int, w text)},
-	q{CREATE TABLE e (id int, r int4range, EXCLUDE USING gist (r WITH &&))},
+	q{CREATE TABLE e (id int, r int4range, EXCLUDE USING gist (r WITH &&) DEFERRABLE)},
 	q{CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
 	BEGIN
 		INSERT INTO log(what) VALUES (TG_OP || ':' || coalesce(OLD.id::text || '/' || coalesce(OLD.a::text, '-') || '/' || coalesce(length(OLD.b)::text, '-'), '')
@@ -150,7 +150,8 @@ sub assignment
 		sub { 'c = c + 0.5' },
 		sub { 'd = d || ' . num(9) },
 		sub { 'p = point(' . num(13) . ',' . num(17) . ')' },
-		sub { 'id = id + ' . (1000 + num(1000)) . ', a = 3' },
+		# (ids that nobody has: unique checks are immediate, so the order of rows would decide)
+		sub { 'id = (SELECT max(m.id) FROM t m) + (SELECT count(*) FROM t n WHERE n.id <= t.id), a = 3' },
 		sub { 'r = int4range(id, id + ' . num(9) . ')' })->();
 }
 
