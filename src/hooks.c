@@ -182,9 +182,9 @@ lightning_process_utility(PlannedStmt *pstmt, const char *query, bool read_only,
 			break;
 	}
 
+	lightning_extension_begin(&extension, stmt);
 	PG_TRY();
 	{
-		lightning_extension_begin(&extension, stmt);
 		lightning_options_begin(&options, &pstmt);
 		call_process_utility(pstmt, query, read_only, context, params, env, dest, qc);
 		lightning_options_done(&options);

@@ -115,20 +115,22 @@ lightning_rel_ready(Relation rel, bool write)
 	if (likely(!tell && !look))
 		return;
 
-	/* options are not in the log: what a crash has lost is told again */
-	if (tell)
-		lightning_options_to_store(rel, store);
-	if (look)
-		lightning_warn_if_published(rel);
-
 	/*
-	 * Afterwards, since looking may have taken the flags away.  (What changes between
-	 * a look and here is missed until the next invalidation.  But who changes options
-	 * tells the store, and a publication of such a table is refused.)
+	 * Each flag is set after its look, which may have taken it away.  (What changes
+	 * between a look and here is missed until the next invalidation.  But who changes
+	 * options tells the store, and a publication of such a table is refused.)
 	 */
-	c = cached(rel);
-	c->told = true;
-	c->published |= look;
+	if (tell)
+	{
+		/* options are not in the log: what a crash has lost is told again */
+		lightning_options_to_store(rel, store);
+		cached(rel)->told = true;
+	}
+	if (look)
+	{
+		lightning_warn_if_published(rel);
+		cached(rel)->published = true;
+	}
 }
 
 /* ---- row ids ---- */

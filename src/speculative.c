@@ -156,7 +156,7 @@ find_token(uint64 store_id, uint64 rowid)
 	return 0;
 }
 
-/* Has the row been withdrawn by now? */
+/* Has the row been withdrawn by now?  A flush may have dropped all that was there. */
 static bool
 is_withdrawn(Relation rel, uint64 rowid)
 {
@@ -165,7 +165,7 @@ is_withdrawn(Relation rel, uint64 rowid)
 
 	lightning_versions_init(&kv);
 	lightning_versions_get(rel, rowid, true, &kv);
-	withdrawn = kv.n > 0 && ltg_version_says(kv.v[0].kind, false) == LTG_SAYS_NEVER;
+	withdrawn = kv.n == 0 || ltg_version_says(kv.v[0].kind, false) == LTG_SAYS_NEVER;
 	lightning_versions_free(&kv);
 	return withdrawn;
 }
