@@ -706,7 +706,7 @@ analyze_span(struct LightningAnalyze *an, Relation rel, TupleTableSlot *slot)
 		lightning_versions_pass(an->versions, an->span.n);
 	}
 	v.state = an->span.state;
-	v.xid = an->span.xid;
+	v.xid = ltg_span_xid(&an->span, an->span_entry);
 	v.cid = an->span.cid;
 	v.tag = ltg_span_tag(&an->span, an->span_entry);
 	v.payload = ltg_span_payload(&an->span, an->span_entry, &v.payload_len);

@@ -461,18 +461,22 @@ has_tails(const uint8_t *b)
 	return b[LTG_BH_TAIL_WIDTH] != 0 || ltg_load16(b + LTG_BH_TAIL_LEN) != 0;
 }
 
+/* Everything about a data block's keys and versions lies before this. */
+static uint32_t
+keys_end(const uint8_t *b)
+{
+	/* tails stand behind the payload index, just before the payloads */
+	if (has_tails(b) || b[LTG_BH_PAY_WIDTH] == 0)
+		return ltg_load32(b + LTG_BH_PAYLOADS);
+	return ltg_load32(b + LTG_BH_PAY_INDEX);
+}
+
 uint32_t
 ltg_block_keys_len(const uint8_t *b, uint32_t len)
 {
-	uint64_t	end;
-
-	/* tails stand behind the payload index, just before the payloads */
-	if (has_tails(b) || b[LTG_BH_PAY_WIDTH] == 0)
-		end = ltg_load32(b + LTG_BH_PAYLOADS);
-	else
-		end = ltg_load32(b + LTG_BH_PAY_INDEX);
 	/* records are read 8 bytes at a time */
-	end += 8;
+	uint64_t	end = (uint64_t) keys_end(b) + 8;
+
 	return end < len ? (uint32_t) end : len;
 }
 
@@ -541,8 +545,9 @@ index_width_ok(uint8_t width)
 	return width == 0 || width == 2 || width == 4;
 }
 
+/* keys: where keys_end() is. */
 static bool
-meta_ok(const uint8_t *b, uint32_t len, uint64_t n)
+meta_ok(const uint8_t *b, uint32_t len, uint32_t keys, uint64_t n)
 {
 	uint32_t	sum = (b[LTG_BH_FLAGS] & LTG_BF_KSF) != 0 ? 1 : 0;
 	uint32_t	tags = ltg_load32(b + LTG_BH_TAGS);
@@ -555,9 +560,10 @@ meta_ok(const uint8_t *b, uint32_t len, uint64_t n)
 		if (i != LTG_BH_XID_WIDTH || (b[LTG_BH_FLAGS] & LTG_BF_WRITERS) == 0)
 			sum += b[i];
 	}
-	return sum == b[LTG_BH_META_WIDTH] && ltg_writers_check(b, len) &&
+	return sum == b[LTG_BH_META_WIDTH] && ltg_writers_check(b, keys) &&
+		section_ok(ltg_load32(b + LTG_BH_META), n * sum, 1, keys) &&
 		section_ok(ltg_load32(b + LTG_BH_META), n * sum + 8, 1, len) &&
-		(tags == 0 || section_ok(tags, n, 1, len));
+		(tags == 0 || section_ok(tags, n, 1, keys));
 }
 
 bool
@@ -566,6 +572,7 @@ ltg_block_check(const uint8_t *b, uint32_t len, uint8_t type)
 	uint64_t	n;
 	uint64_t	payloads;
 	uint64_t	prefix;
+	uint32_t	keys = len;		/* keys lie before this */
 
 	if (len < LTG_BH_BYTES + 8 || b[LTG_BH_TYPE] != type ||
 		ltg_load32(b + LTG_BH_LEN) != len || (type != LTG_BLOCK_DATA && b[LTG_BH_WRITERS] != 0) ||
@@ -576,22 +583,27 @@ ltg_block_check(const uint8_t *b, uint32_t len, uint8_t type)
 	payloads = ltg_load32(b + LTG_BH_PAYLOADS);
 	prefix = ltg_load16(b + LTG_BH_PREFIX_LEN);
 	if (payloads % 8 != 0 || ltg_load32(b + LTG_BH_KEYS) > n ||
-		!section_ok(LTG_BH_BYTES, prefix, 1, len))
+		(type == LTG_BLOCK_DATA && keys_end(b) > len))
+		return false;
+	if (type == LTG_BLOCK_DATA)
+		keys = keys_end(b);
+	if (!section_ok(LTG_BH_BYTES, prefix, 1, keys))
 		return false;
 	if ((b[LTG_BH_FLAGS] & LTG_BF_DENSE) == 0 &&
-		!section_ok(ltg_load32(b + LTG_BH_HEADS), n, b[LTG_BH_HEAD_WIDTH], len))
+		!section_ok(ltg_load32(b + LTG_BH_HEADS), n, b[LTG_BH_HEAD_WIDTH], keys))
 		return false;
 	if (b[LTG_BH_TAIL_WIDTH] != 0)
 	{
-		if (!section_ok(ltg_load32(b + LTG_BH_TAIL_INDEX), n + 1, b[LTG_BH_TAIL_WIDTH], len) ||
-			!section_ok(ltg_load32(b + LTG_BH_TAILS), 0, 0, len))
+		if (!section_ok(ltg_load32(b + LTG_BH_TAIL_INDEX), n + 1, b[LTG_BH_TAIL_WIDTH], keys) ||
+			!section_ok(ltg_load32(b + LTG_BH_TAILS), 0, 0, keys))
 			return false;
 	}
-	else if (!section_ok(ltg_load32(b + LTG_BH_TAILS), n, ltg_load16(b + LTG_BH_TAIL_LEN), len))
+	else if (!section_ok(ltg_load32(b + LTG_BH_TAILS), n, ltg_load16(b + LTG_BH_TAIL_LEN),
+						 has_tails(b) ? keys : len))
 		return false;
 	if (type == LTG_BLOCK_INNER)
 		return section_ok(payloads, n + 1, LTG_CHILD_BYTES, len);
-	if (n == 0 || !meta_ok(b, len, n))
+	if (n == 0 || !meta_ok(b, len, keys, n))
 		return false;
 	if (b[LTG_BH_PAY_WIDTH] != 0)
 		return section_ok(ltg_load32(b + LTG_BH_PAY_INDEX), n, b[LTG_BH_PAY_WIDTH], len) &&

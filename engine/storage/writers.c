@@ -179,18 +179,22 @@ ltg_writers_bytes(const uint8_t *b)
 }
 
 bool
-ltg_writers_check(const uint8_t *b, uint32_t len)
+ltg_writers_check(const uint8_t *b, uint32_t end)
 {
+	uint8_t		flags = b[LTG_BH_FLAGS];
 	uint64_t	at = ltg_load32(b + LTG_BH_META) +
 		(uint64_t) ltg_load32(b + LTG_BH_N) * b[LTG_BH_META_WIDTH];
 
-	if ((b[LTG_BH_FLAGS] & LTG_BF_WRITERS) == 0 || b[LTG_BH_XID_WIDTH] == 0)
+	if ((flags & LTG_BF_WRITERS) == 0 || b[LTG_BH_XID_WIDTH] == 0)
 	{
 		/* what is plain has no other column */
 		return b[LTG_BH_WRITERS] == 0 &&
-			((b[LTG_BH_FLAGS] & LTG_BF_PLAIN) == 0 || b[LTG_BH_XID_WIDTH] == 0);
+			((flags & LTG_BF_PLAIN) == 0 || b[LTG_BH_XID_WIDTH] == 0);
 	}
-	return b[LTG_BH_XID_WIDTH] <= 8 && at <= len && ltg_writers_bytes(b) <= len - at;
+	/* rows that are judged together have one writer */
+	if ((flags & LTG_BF_PLAIN) != 0 && (flags & LTG_BF_SETTLED) == 0)
+		return false;
+	return b[LTG_BH_XID_WIDTH] <= 8 && at <= end && ltg_writers_bytes(b) <= end - at;
 }
 
 const char *

@@ -67,8 +67,8 @@ extern void ltg_writers_put(uint8_t *dst, const LtgWriterForm *form, uint32_t n,
 
 /* Bytes of a block's column, from its header. */
 extern uint64_t ltg_writers_bytes(const uint8_t *b);
-/* Is what the header says of the column possible? */
-extern bool ltg_writers_check(const uint8_t *b, uint32_t len);
+/* Is what the header says of the column possible?  end: it lies before this. */
+extern bool ltg_writers_check(const uint8_t *b, uint32_t end);
 /* Its bytes; names the problem, or NULL. */
 extern const char *ltg_writers_verify(const uint8_t *b);
 

@@ -179,11 +179,117 @@ shapes(void **state)
 	rig_close(&r);
 }
 
+/* A header field that says where something is says something else. */
+static void
+damage(uint8_t *block, uint64_t len, uint64_t *seed)
+{
+	static const uint32_t places[] = {LTG_BH_META, LTG_BH_TAGS, LTG_BH_HEADS, LTG_BH_PAY_INDEX, LTG_BH_PAYLOADS};
+	uint32_t	at = LTG_BH_BYTES + (uint32_t) (rig_random(seed) % (len - LTG_BH_BYTES));
+
+	switch (rig_random(seed) % 8)
+	{
+		case 0:
+			block[LTG_BH_WRITERS] = (uint8_t) rig_random(seed);
+			break;
+		case 1:
+			block[LTG_BH_XID_WIDTH] = (uint8_t) (rig_random(seed) % 9);
+			break;
+		case 2:
+			block[LTG_BH_FLAGS] ^= (uint8_t) (rig_random(seed) % 2 ? LTG_BF_WRITERS : LTG_BF_SETTLED);
+			break;
+		default:
+			ltg_store32(block + places[rig_random(seed) % 5], at & ~UINT32_C(7));
+	}
+}
+
+/* Whatever passes as a block is read within the bytes that are said to be enough. */
+static void
+damaged(void **state)
+{
+	Rig			r;
+	uint64_t	seed = 7;
+	uint32_t	accepted = 0;
+	uint32_t	refused = 0;
+
+	(void) state;
+	rig_open(&r);
+	for (uint32_t round = 0; round < 20000; round++)
+	{
+		Shape		sh = {
+			.n = 2 + (uint32_t) (rig_random(&seed) % 150), .key_len = 8,
+			.gap = 1 + (uint32_t) (rig_random(&seed) % 2) * 89,
+			.min_pay = 8, .max_pay = 8 + (uint32_t) (rig_random(&seed) % 2) * 40,
+			.tags = rig_random(&seed) % 2 != 0,
+			.state = rig_random(&seed) % 4 != 0 ? LTG_SETTLED : LTG_UNRESOLVED
+		};
+		uint64_t	len;
+		uint32_t	keys_len;
+		uint8_t    *block = build(&r, &sh, &seed, &len);
+		uint8_t    *keys;
+		LtgSpan		span = {0};
+
+		damage(block, len, &seed);
+		if (!ltg_block_check(block, (uint32_t) len, LTG_BLOCK_DATA))
+		{
+			refused++;
+			free(block);
+			continue;
+		}
+		accepted++;
+		keys = cut(block, len, &keys_len);
+		assert_true(ltg_block_span(keys, false, &span));
+		for (uint32_t i = 0; i < sh.n; i++)
+		{
+			uint8_t		key[LTG_KEY_MAX];
+			uint32_t	key_len;
+			LtgVersion	v;
+
+			(void) ltg_span_key(&span, i);
+			(void) ltg_span_tag(&span, i);
+			(void) ltg_span_xid(&span, i);
+			ltg_block_entry_key(keys, i, key, &key_len, &v);
+		}
+		free(keys);
+		free(block);
+	}
+	assert_true(accepted > 1000 && refused > 1000);
+	rig_close(&r);
+}
+
+/* Rows that are judged together, since one transaction wrote them, have no others' ids. */
+static void
+unsettled_has_one_writer(void **state)
+{
+	Rig			r;
+	uint64_t	seed = 11;
+	uint32_t	columns = 0;
+
+	(void) state;
+	rig_open(&r);
+	for (uint32_t n = 2; n < 100; n++)
+	{
+		Shape		sh = {.n = n, .key_len = 8, .gap = 1, .state = LTG_SETTLED};
+		uint64_t	len;
+		uint8_t    *block = build(&r, &sh, &seed, &len);
+		bool		column = ltg_writers_bytes(block) != 0;
+
+		columns += column;
+		block[LTG_BH_FLAGS] &= (uint8_t) ~LTG_BF_SETTLED;
+		block[LTG_BH_KSF] = LTG_KSF(LTG_PUT, LTG_COMMITTED, 0);
+		assert_int_equal(ltg_block_check(block, (uint32_t) len, LTG_BLOCK_DATA), !column);
+		free(block);
+	}
+	assert_true(columns > 10 && columns < 98);
+	rig_close(&r);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shapes),
+		cmocka_unit_test(damaged),
+		cmocka_unit_test(unsettled_has_one_writer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
