@@ -487,6 +487,7 @@ void
 lrig_restart(LsmRig *rig)
 {
 	LtgSeq		durable;
+	LtgSeq		end = rig->lsn;
 	uint32_t	n = rig->n_log;
 
 	for (uint32_t i = 0; i < RIG_SNAPSHOTS; i++)
@@ -507,6 +508,8 @@ lrig_restart(LsmRig *rig)
 
 		if (r->lsn <= durable)
 			continue;
+		/* a generation that fills up is cut where the replay is, not where the log ends */
+		rig->lsn = i == 0 || rig->log[i - 1]->lsn < durable ? durable : rig->log[i - 1]->lsn;
 		if (r->xid == 0)
 		{
 			ltg_ddl_pin(rig->s);
@@ -531,6 +534,7 @@ lrig_restart(LsmRig *rig)
 		else
 			rig->skipped++;
 	}
+	rig->lsn = end;
 }
 
 /* ---- background work ---- */

@@ -79,8 +79,9 @@ read_all(Rig *r, const Model *m, const LtgRunRef *ref, LtgCacheUse use)
 			assert_int_equal(ltg_key_cmp(key, len, m->e[i].key, m->e[i].key_len), 0);
 			model_compare(&v, &m->e[i].v);
 			i++;
-		} while (ltg_run_iter_older(it, &v) == LTG_OK);
-		st = ltg_run_iter_next_key(it);
+		} while ((st = ltg_run_iter_older(it, &v)) == LTG_OK);
+		if (st == LTG_END)
+			st = ltg_run_iter_next_key(it);
 	}
 	if (st == LTG_END)
 		assert_int_equal(i, m->n);
@@ -96,13 +97,17 @@ read_all(Rig *r, const Model *m, const LtgRunRef *ref, LtgCacheUse use)
 			continue;
 		st = ltg_run_get(&r->s, ref, e->key, e->key_len, ltg_key_hash(e->key, e->key_len),
 						 i % 2 == 0, &p, &v);
-		if (st == LTG_OK)
-			model_compare(&v, &e->v);
-		else
+		assert_int_not_equal(st, LTG_NOT_FOUND);
+		for (; st == LTG_OK; st = ltg_point_older(&r->s, &p, &v))
 		{
-			assert_int_not_equal(st, LTG_NOT_FOUND);
-			first = first == LTG_OK ? st : first;
+			assert_true(e < m->e + m->n);
+			model_compare(&v, &e++->v);
 		}
+		if (st != LTG_END)
+			first = first == LTG_OK ? st : first;
+		else
+			assert_true(e == m->e + m->n ||
+						ltg_key_cmp(e->key, e->key_len, e[-1].key, e[-1].key_len) != 0);
 	}
 	ltg_point_close(&r->s, &p);
 	return first;
@@ -311,6 +316,23 @@ versions_model(Model *m, uint32_t n)
 	}
 }
 
+/* One key, or the middle one of three, has versions in several blocks. */
+static void
+chain_model(Model *m, uint32_t keys, uint32_t n)
+{
+	memset(m, 0, sizeof(*m));
+	for (uint32_t k = 0; k < keys; k++)
+		for (uint32_t i = 0; i < (k == keys / 2 ? n : 1); i++)
+		{
+			uint8_t		key[5] = {0, 0, 0, 0, (uint8_t) k};
+			uint8_t		payload[24] = {(uint8_t) i, (uint8_t) (i * 7), 3};
+			LtgVersion	v = {.payload = payload, .payload_len = sizeof(payload), .seq = 1000 - i,
+			.xid = 2000 - i, .state = LTG_COMMITTED};
+
+			model_add(m, key, sizeof(key), &v);
+		}
+}
+
 /* Rows of various lengths that share phrases. */
 static void
 phrases_model(Model *m, uint32_t n)
@@ -418,6 +440,12 @@ every_byte_counts(void **state)
 	opt.block_size = 700;
 	change_bytes(&m, &opt, SIZE_MAX, 1, false, true);
 	model_free(&m);
+	for (uint32_t keys = 1; keys <= 3; keys += 2)
+	{
+		chain_model(&m, keys, 150);
+		change_bytes(&m, &opt, 0, 7, false, keys == 1);
+		model_free(&m);
+	}
 
 	columns_model(&m, 600);
 	opt.block_size = 4096;
