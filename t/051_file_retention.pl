@@ -106,7 +106,7 @@ command_ok([ 'pg_rewind', '--target-pgdata', $node->data_dir, '--source-server',
 unlink $node->data_dir . '/postgresql.conf';
 append_to_file($node->data_dir . '/postgresql.conf', $conf);
 my $digest = 'SELECT count(*), sum(n), md5(string_agg(id || pad || n, $$,$$ ORDER BY id)) FROM t';
-$pgbench->signal('INT');
+$pgbench->signal('TERM');
 $pgbench->finish;
 append_to_file($node->data_dir . '/postgresql.conf',
 	"\nprimary_conninfo = '" . $standby->connstr . "'\nrecovery_target_timeline = 'latest'\n");

@@ -274,7 +274,7 @@ sub start_hammer
 sub stop_hammer
 {
 	my ($h) = @_;
-	eval { $h->signal('INT'); };
+	eval { $h->signal('TERM'); };
 	eval { $h->finish; };
 	return;
 }
