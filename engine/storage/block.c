@@ -575,8 +575,7 @@ ltg_block_check(const uint8_t *b, uint32_t len, uint8_t type)
 	uint32_t	keys = len;		/* keys lie before this */
 
 	if (len < LTG_BH_BYTES + 8 || b[LTG_BH_TYPE] != type ||
-		ltg_load32(b + LTG_BH_LEN) != len || (type != LTG_BLOCK_DATA && b[LTG_BH_WRITERS] != 0) ||
-		b[LTG_BH_HEAD_WIDTH] > 8 || !index_width_ok(b[LTG_BH_TAIL_WIDTH]) ||
+		ltg_load32(b + LTG_BH_LEN) != len || b[LTG_BH_ZERO] != 0 || b[LTG_BH_HEAD_WIDTH] > 8 || !index_width_ok(b[LTG_BH_TAIL_WIDTH]) ||
 		!index_width_ok(b[LTG_BH_PAY_WIDTH]))
 		return false;
 	n = ltg_block_n(b);

@@ -59,7 +59,6 @@ typedef struct LtgBlockBuilder
 {
 	LtgSession *s;
 	LtgBlockShape shape;
-	LtgWriterSet writers;
 	LtgBlockItem *items;
 	uint32_t	n, items_cap;
 	uint32_t	key_start;		/* first entry of the newest key */

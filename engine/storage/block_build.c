@@ -80,10 +80,9 @@ shape_start(LtgBlockShape *h, const uint8_t *key, const LtgBlockItem *it)
 	h->all_put = h->all_settled = true;
 }
 
-/* first: bytes of the block's first key; new_xid: no entry so far has it. */
+/* first: bytes of the block's first key. */
 static void
-shape_add(LtgBlockShape *h, const uint8_t *first, const uint8_t *key, const LtgBlockItem *it,
-		  bool new_xid)
+shape_add(LtgBlockShape *h, const uint8_t *first, const uint8_t *key, const LtgBlockItem *it)
 {
 	if (h->n == 0)
 		shape_start(h, key, it);
@@ -116,7 +115,7 @@ shape_add(LtgBlockShape *h, const uint8_t *first, const uint8_t *key, const LtgB
 		h->any_cid = true;
 	}
 	if (keeps_xid(it->ksf))
-		ltg_writers_sum(&h->writers, it->xid, new_xid);
+		ltg_writers_sum(&h->writers, it->xid);
 	if (h->max_aux < it->aux)
 		h->max_aux = it->aux;
 	h->ksf_differ |= it->ksf != h->ksf;
@@ -178,7 +177,6 @@ void
 ltg_builder_init(LtgBlockBuilder *b, LtgSession *s)
 {
 	memset(b, 0, sizeof(*b));
-	ltg_writer_set_init(&b->writers);
 	b->s = s;
 }
 
@@ -222,20 +220,9 @@ ltg_builder_size_with(const LtgBlockBuilder *b, const uint8_t *key, uint32_t key
 	Layout		l;
 
 	make_item(b, &it, key_len, v, new_key);
-	shape_add(&h, b->keys, key, &it, !ltg_writer_set_has(&b->writers, it.xid));
+	shape_add(&h, b->keys, key, &it);
 	shape_layout(&h, &l);
 	return l.len;
-}
-
-/* The entry's writer among those of the block: is it the first by it? */
-static bool
-note_writer(LtgWriterSet *set, const LtgBlockItem *it)
-{
-	bool		is_new = keeps_xid(it->ksf) && !ltg_writer_set_has(set, it->xid);
-
-	if (is_new)
-		(void) ltg_writer_set_add(set, it->xid);
-	return is_new;
 }
 
 static LtgStatus
@@ -280,7 +267,7 @@ ltg_builder_add(LtgBlockBuilder *b, const uint8_t *key, uint32_t key_len,
 	b->pays_used += v->payload_len;
 	if (new_key)
 		b->key_start = b->n;
-	shape_add(&b->shape, b->keys, b->keys + it->key_off, it, note_writer(&b->writers, it));
+	shape_add(&b->shape, b->keys, b->keys + it->key_off, it);
 	b->n++;
 	return LTG_OK;
 }
@@ -288,20 +275,17 @@ ltg_builder_add(LtgBlockBuilder *b, const uint8_t *key, uint32_t key_len,
 static void
 shape_of(const LtgBlockBuilder *b, uint32_t n, LtgBlockShape *h)
 {
-	LtgWriterSet set;
-
 	if (n == b->n)
 	{
 		*h = b->shape;
 		return;
 	}
 	memset(h, 0, sizeof(*h));
-	ltg_writer_set_init(&set);
 	for (uint32_t i = 0; i < n; i++)
 	{
 		const LtgBlockItem *it = &b->items[i];
 
-		shape_add(h, b->keys, b->keys + it->key_off, it, note_writer(&set, it));
+		shape_add(h, b->keys, b->keys + it->key_off, it);
 	}
 }
 
@@ -325,7 +309,6 @@ ltg_builder_consume(LtgBlockBuilder *b, uint32_t n)
 
 	LTG_ASSERT(n <= b->n);
 	memset(&b->shape, 0, sizeof(b->shape));
-	ltg_writer_set_clear(&b->writers);
 	if (n == b->n)
 	{
 		b->n = b->key_start = 0;
@@ -349,7 +332,7 @@ ltg_builder_consume(LtgBlockBuilder *b, uint32_t n)
 		it->pay_off -= pay_base;
 		if (it->new_key)
 			b->key_start = i;
-		shape_add(&b->shape, b->keys, b->keys + it->key_off, it, note_writer(&b->writers, it));
+		shape_add(&b->shape, b->keys, b->keys + it->key_off, it);
 	}
 }
 
@@ -443,25 +426,6 @@ put_payloads(const LtgBlockBuilder *b, const Layout *l, uint32_t n, uint8_t *dst
 	}
 }
 
-/* In a place of its own for the set, which is large. */
-static void
-put_writers(const LtgBlockBuilder *b, const Layout *l, uint32_t n, uint8_t *dst)
-{
-	LtgWriterSet set;
-
-	if (l->writer.bytes == 0)
-		return;
-	ltg_writer_set_init(&set);
-	for (uint32_t i = 0; i < n; i++)
-	{
-		const LtgBlockItem *it = &b->items[i];
-
-		/* one that has none gets what is there anyway */
-		ltg_writers_put(dst + l->writers, &l->writer, n, i,
-						keeps_xid(it->ksf) ? it->xid : l->writer.any, &set);
-	}
-}
-
 static void
 put_widths(uint8_t *dst, const LtgBlockShape *h, const Layout *l)
 {
@@ -472,7 +436,6 @@ put_widths(uint8_t *dst, const LtgBlockShape *h, const Layout *l)
 	dst[LTG_BH_XID_WIDTH] = (uint8_t) l->writer.width;
 	dst[LTG_BH_CID_WIDTH] = (uint8_t) l->cid_width;
 	dst[LTG_BH_AUX_WIDTH] = (uint8_t) l->aux_width;
-	dst[LTG_BH_WRITERS] = (uint8_t) l->writer.listed;
 }
 
 void
@@ -510,10 +473,11 @@ ltg_builder_build(const LtgBlockBuilder *b, uint32_t n, uint8_t *dst, uint64_t s
 				it->key_len - h.prefix, &tail_used);
 		if (l.meta_width != 0)
 			put_meta(dst + l.meta + (size_t) i * l.meta_width, &l, &h, it);
+		/* one that has none gets what is there anyway */
+		ltg_writers_put(dst + l.writers, &l.writer, n, i, keeps_xid(it->ksf) ? it->xid : l.writer.any);
 		if (h.any_tag)
 			dst[l.tags + i] = it->tag;
 	}
-	put_writers(b, &l, n, dst);
 	put_payloads(b, &l, n, dst);
 }
 

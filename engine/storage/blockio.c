@@ -182,8 +182,8 @@ check_envelope(LtgSession *s, const uint8_t *disk, const LtgBlockPtr *at, uint8_
 								disk[LTG_ENV_TYPE], type);
 	if (ltg_load32(disk + LTG_ENV_RAW) > LTG_BLOCK_MAX ||
 		ltg_load32(disk + LTG_ENV_RAW) == 0 ||
-		((disk[LTG_ENV_STRIDE] != 0 || disk[LTG_ENV_DIFFS] != 0) && type != LTG_BLOCK_DATA) ||
-		disk[LTG_ENV_DIFFS] > 1)
+		((disk[LTG_ENV_STRIDE] != 0 || disk[LTG_ENV_FORM] != 0) && type != LTG_BLOCK_DATA) ||
+		disk[LTG_ENV_FORM] > LTG_EF_ALL)
 		return ltg_fail_corrupt(s, at->file, at->offset, "block header makes no sense");
 	return LTG_OK;
 }
@@ -317,7 +317,7 @@ unpack_form(LtgSession *s, BlockCtx *c, uint32_t got, uint8_t *dst, uint32_t raw
 	uint32_t	n;
 
 	*sound = false;
-	if (c->disk[LTG_ENV_DIFFS] == 0)
+	if ((c->disk[LTG_ENV_FORM] & LTG_EF_DIFFS) == 0)
 	{
 		*sound = got == raw + ltg_columns_extra(stride) &&
 			ltg_columns_unpack(c->packed, raw, stride, dst);
@@ -339,17 +339,27 @@ unpack(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type, uint8_t 
 	uint32_t	raw = ltg_load32(c->disk + LTG_ENV_RAW);
 	uint32_t	stride = c->disk[LTG_ENV_STRIDE] * LTG_STRIDE_UNIT;
 	uint32_t	most = raw + ltg_columns_extra(stride);
-	bool		as_it_is = stride == 0 && c->disk[LTG_ENV_DIFFS] == 0;
+	bool		as_it_is = stride == 0 && (c->disk[LTG_ENV_FORM] & LTG_EF_DIFFS) == 0;
+	const uint8_t *end = c->disk + at->disk_len;	/* of what is compressed */
+	uint32_t	writers = 0;	/* bytes that follow it */
 	bool		sound;
 	uint32_t	got;
 	bool		no_memory;
 
+	if ((c->disk[LTG_ENV_FORM] & LTG_EF_WRITERS) != 0)
+	{
+		/* of one stored byte, the envelope has the other */
+		writers = ltg_load16(end - 2);
+		if (writers + 2 > at->disk_len - LTG_ENV_BYTES)
+			return ltg_fail_corrupt(s, at->file, at->offset, "block contents make no sense");
+		end -= writers + 2;
+	}
 	if (!as_it_is)
 		LTG_TRY(scratch(s, &c->packed, &c->packed_cap, most));
 	if (c->disk[LTG_ENV_CODEC] == LTG_STORED_ZSTD_DICT)
 		LTG_TRY(need_dictionary(s, c, at));
 	if (!ltg_decompress(s, &c->d, c->disk[LTG_ENV_CODEC], at->dict_id, c->disk + LTG_ENV_BYTES,
-						at->disk_len - LTG_ENV_BYTES, as_it_is ? dst : c->packed, most, &got,
+						(uint32_t) (end - c->disk) - LTG_ENV_BYTES, as_it_is ? dst : c->packed, most, &got,
 						&no_memory) || (as_it_is && got != raw))
 	{
 		if (no_memory)
@@ -359,7 +369,9 @@ unpack(LtgSession *s, BlockCtx *c, const LtgBlockPtr *at, uint8_t type, uint8_t 
 	sound = true;
 	if (!as_it_is)
 		LTG_TRY(unpack_form(s, c, got, dst, raw, &sound));
-	if (!sound || ((type == LTG_BLOCK_DATA || type == LTG_BLOCK_INNER) && !ltg_block_check(dst, raw, type)))
+	if (!sound ||
+		((type == LTG_BLOCK_DATA || type == LTG_BLOCK_INNER) && !ltg_block_check(dst, raw, type)) ||
+		((c->disk[LTG_ENV_FORM] & LTG_EF_WRITERS) != 0 && !ltg_writers_unpack(end, writers, dst)))
 		return ltg_fail_corrupt(s, at->file, at->offset, "block contents make no sense");
 	return LTG_OK;
 }

@@ -33,6 +33,7 @@
 #include <zstd_errors.h>
 
 #include "base/coding.h"
+#include "storage/block.h"
 #include "storage/columns.h"
 #include "storage/diffs.h"
 #include "storage/format.h"
@@ -59,6 +60,8 @@ struct LtgCompressor
 	Buffer		form[2][2];		/* the block's forms: [differences][transposed] */
 	Buffer		entries;		/* of the block */
 	Buffer		scratch;
+	Buffer		bare;			/* the block without its column of writers */
+	Buffer		writers;		/* which is here, packed */
 
 	LtgCodecChoice choice;
 	int			level;
@@ -157,6 +160,8 @@ ltg_compressor_free(LtgSession *s, LtgCompressor *c)
 		mem_free(s->port, c->form[i / 2][i % 2].mem);
 	mem_free(s->port, c->entries.mem);
 	mem_free(s->port, c->scratch.mem);
+	mem_free(s->port, c->bare.mem);
+	mem_free(s->port, c->writers.mem);
 	s->port->free(s->port, c);
 }
 
@@ -293,8 +298,10 @@ allowed(const LtgCompressor *c, LtgMethod m)
 /* A block on its way through the methods. */
 typedef struct Job
 {
-	const uint8_t *block;
+	const uint8_t *whole;
+	const uint8_t *block;		/* what is compressed of it, as long */
 	uint32_t	len;
+	uint32_t	writers;		/* bytes that stand behind it, 0: it is whole */
 	uint32_t	stride[2];		/* without and with differences; 0: can't be transposed */
 	bool		has_diffs;		/* there are older versions worth a form of their own */
 	uint32_t	form_len[2][2];	/* of what c->form has, 0: not made */
@@ -308,7 +315,31 @@ typedef struct Stored
 	bool		diffs;
 	uint32_t	size;			/* 0: it can't be, or saves nothing */
 	const uint8_t *data;
+	uint8_t    *mem;			/* the same, where it was compressed: as long as the block */
 } Stored;
+
+/* Take the column of writers out of the block, where it is better stored by itself. */
+static LtgStatus
+take_writers(LtgSession *s, LtgCompressor *c, Job *j)
+{
+	size_t		n = ltg_block_n(j->block);
+
+	if (j->len < LTG_BH_BYTES || !ltg_block_check(j->block, j->len, LTG_BLOCK_DATA) ||
+		ltg_writers_bytes(j->block) == 0 || n > j->len / 8)
+		return LTG_OK;
+	LTG_TRY(need_buffer(s, &c->scratch, (uint32_t) LTG_WRITERS_SCRATCH(n)));
+	LTG_TRY(need_buffer(s, &c->writers, (uint32_t) LTG_WRITERS_PACKED_MAX(n)));
+	j->writers = ltg_writers_pack(j->block, (uint64_t *) (void *) c->scratch.mem, c->writers.mem);
+	if (j->writers > UINT16_MAX)
+		j->writers = 0;
+	if (j->writers == 0)
+		return LTG_OK;
+	LTG_TRY(need_buffer(s, &c->bare, j->len));
+	memcpy(c->bare.mem, j->block, j->len);
+	memset(c->bare.mem + ltg_writers_offset(j->block), 0, ltg_writers_bytes(j->block));
+	j->block = c->bare.mem;
+	return LTG_OK;
+}
 
 static LtgStatus
 job_start(LtgSession *s, LtgCompressor *c, Job *j, const uint8_t *block, uint32_t len, uint8_t type)
@@ -316,10 +347,12 @@ job_start(LtgSession *s, LtgCompressor *c, Job *j, const uint8_t *block, uint32_
 	uint32_t	n;
 
 	memset(j, 0, sizeof(*j));
-	j->block = block;
+	j->whole = j->block = block;
 	j->len = len;
 	if (type != LTG_BLOCK_DATA || c->choice == LTG_CODEC_NONE)
 		return LTG_OK;
+	LTG_TRY(take_writers(s, c, j));
+	block = j->block;
 	j->stride[0] = ltg_columns_stride(block, len);
 	n = c->diffs || c->rest == 0 ? ltg_diffs_entries(block, len, len) : 0;
 	if (n == 0)
@@ -371,7 +404,7 @@ apply(LtgSession *s, LtgCompressor *c, Job *j, LtgMethod m, bool diffs, Buffer *
 	if (m == LTG_METHOD_NONE)
 	{
 		r->size = j->len;
-		r->data = j->block;
+		r->data = j->whole;
 		return LTG_OK;
 	}
 	if (j->len < 2 || (transposes(m) && j->stride[diffs] == 0))
@@ -382,7 +415,7 @@ apply(LtgSession *s, LtgCompressor *c, Job *j, LtgMethod m, bool diffs, Buffer *
 	else
 		LTG_TRY(try_zstd(s, c, out, m == LTG_METHOD_DICT ? c->dict : NULL, src, len, j->len, &r->size));
 	r->diffs = diffs;
-	r->data = out->mem;
+	r->data = r->mem = out->mem;
 	return LTG_OK;
 }
 
@@ -398,7 +431,7 @@ try_other_form(LtgSession *s, LtgCompressor *c, Job *j, Stored *best)
 		m = allowed(c, LTG_METHOD_LZ4) ? LTG_METHOD_LZ4 : LTG_METHOD_ZSTD;
 	LTG_TRY(apply(s, c, j, m, !c->diffs, &c->out[LTG_METHODS], &r));
 	if (r.size == 0)
-		r = (Stored) {.m = LTG_METHOD_NONE, .size = j->len, .data = j->block};
+		r = (Stored) {.m = LTG_METHOD_NONE, .size = j->len, .data = j->whole};
 	score[c->diffs] = best->size;
 	score[!c->diffs] = r.size;
 	for (int i = 0; i < 2; i++)
@@ -533,6 +566,18 @@ choose(LtgSession *s, LtgCompressor *c, Job *j, Stored *r)
 	return LTG_OK;
 }
 
+/* The column of writers behind what was compressed; false if that saves nothing. */
+static bool
+add_writers(const LtgCompressor *c, const Job *j, Stored *r)
+{
+	if ((uint64_t) r->size + j->writers + 2 >= j->len)
+		return false;
+	memcpy(r->mem + r->size, c->writers.mem, j->writers);
+	ltg_store16(r->mem + r->size + j->writers, (uint16_t) j->writers);
+	r->size += j->writers + 2;
+	return true;
+}
+
 LtgStatus
 ltg_compress(LtgSession *s, LtgCompressor *c, uint8_t type, const uint8_t *block, uint32_t len,
 			 LtgPacked *out)
@@ -556,9 +601,11 @@ ltg_compress(LtgSession *s, LtgCompressor *c, uint8_t type, const uint8_t *block
 		if (r.size == 0 || r.size >= len - len / 8)
 			LTG_TRY(apply(s, c, &j, LTG_METHOD_NONE, false, NULL, &r));
 	}
+	if (r.m != LTG_METHOD_NONE && j.writers > 0 && !add_writers(c, &j, &r))
+		LTG_TRY(apply(s, c, &j, LTG_METHOD_NONE, false, NULL, &r));
 	out->codec = codec[r.m];
 	out->stride = transposes(r.m) ? (uint8_t) (j.stride[r.diffs] / LTG_STRIDE_UNIT) : 0;
-	out->diffs = r.diffs;
+	out->form = (r.diffs ? LTG_EF_DIFFS : 0) | (r.m != LTG_METHOD_NONE && j.writers > 0 ? LTG_EF_WRITERS : 0);
 	out->data = r.data;
 	out->len = r.size;
 	return LTG_OK;

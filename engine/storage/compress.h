@@ -29,7 +29,7 @@ typedef struct LtgPacked
 	uint32_t	len;			/* never more than the block's */
 	uint8_t		codec;			/* LTG_STORED_* */
 	uint8_t		stride;			/* for the envelope */
-	bool		diffs;			/* older versions are differences */
+	uint8_t		form;			/* LTG_EF_*, for the envelope */
 } LtgPacked;
 
 /* LtgCompressor: contexts, buffers and experience of a writer, or of several that

@@ -36,7 +36,6 @@ typedef struct LtgDiffsFront
 	uint32_t	meta_width;
 	uint32_t	writers;
 	uint32_t	writer_columns;	/* of one byte for each entry */
-	uint32_t	listed_bytes;	/* what follows them */
 	uint32_t	pay_index;
 	uint32_t	pay_width;
 	uint32_t	pay_len;

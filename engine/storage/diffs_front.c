@@ -90,8 +90,7 @@ ltg_diffs_read_front(const uint8_t *b, uint32_t have, uint32_t len, Front *f)
 		return false;
 	at += (uint64_t) f->n * f->meta_width;
 	f->writers = (uint32_t) at;
-	f->writer_columns = b[LTG_BH_WRITERS] != 0 ? 1 : ltg_writers_bytes(b) != 0 ? b[LTG_BH_XID_WIDTH] : 0;
-	f->listed_bytes = (uint32_t) (ltg_writers_bytes(b) - (uint64_t) f->n * f->writer_columns);
+	f->writer_columns = ltg_writers_bytes(b) != 0 ? b[LTG_BH_XID_WIDTH] : 0;
 	at += ltg_writers_bytes(b);
 	if (f->tags != 0 && f->tags != at)
 		return false;
@@ -188,31 +187,21 @@ get_records(LtgReader *r, uint8_t *dst, uint32_t width, const Front *f, const Lt
 	return true;
 }
 
-/* The column of writers: its bytes are columns already; a list stays as it is. */
+/* The column of writers: its bytes are columns already. */
 static uint8_t *
 put_writers(uint8_t *dst, const uint8_t *b, const Front *f, const LtgDiffsEntry *e, uint8_t *scratch)
 {
-	const uint8_t *src = b + f->writers;
-
 	for (uint32_t c = 0; c < f->writer_columns; c++)
-		dst = put_records(dst, src + (size_t) c * f->n, 1, f, e, scratch);
-	memcpy(dst, src + (size_t) f->writer_columns * f->n, f->listed_bytes);
-	return dst + f->listed_bytes;
+		dst = put_records(dst, b + f->writers + (size_t) c * f->n, 1, f, e, scratch);
+	return dst;
 }
 
 static bool
 get_writers(LtgReader *r, uint8_t *dst, const Front *f, const LtgDiffsEntry *e, uint8_t *scratch)
 {
-	const uint8_t *listed;
-
-	dst += f->writers;
 	for (uint32_t c = 0; c < f->writer_columns; c++)
-		if (!get_records(r, dst + (size_t) c * f->n, 1, f, e, scratch))
+		if (!get_records(r, dst + f->writers + (size_t) c * f->n, 1, f, e, scratch))
 			return false;
-	listed = ltg_read_bytes(r, f->listed_bytes);
-	if (listed == NULL)
-		return false;
-	memcpy(dst + (size_t) f->writer_columns * f->n, listed, f->listed_bytes);
 	return true;
 }
 

@@ -25,7 +25,7 @@
  *	12	1	codec
  *	13	1	block type
  *	14	1	0, or: the payloads are transposed, and this many times 8 bytes apart
- *	15	1	0, or 1: older versions are differences (diffs.h)
+ *	15	1	LTG_EF_*
  */
 #define LTG_ENV_CRC 0
 #define LTG_ENV_STORED 4
@@ -33,8 +33,13 @@
 #define LTG_ENV_CODEC 12
 #define LTG_ENV_TYPE 13
 #define LTG_ENV_STRIDE 14
-#define LTG_ENV_DIFFS 15
+#define LTG_ENV_FORM 15
 #define LTG_ENV_BYTES 16
+
+#define LTG_EF_DIFFS 1			/* older versions are differences (diffs.h) */
+#define LTG_EF_WRITERS 2		/* the column of writers stands behind what is compressed
+								 * (writers.h), and then its length, 2 bytes */
+#define LTG_EF_ALL 3
 
 #define LTG_STORED_NONE 0		/* codec byte */
 #define LTG_STORED_LZ4 1
@@ -70,7 +75,7 @@
  *	 12	1	tail index width: 0 = all tails have one length, 2, 4
  *	 13	1	kind, state and flags of all entries that have no byte of their own
  *	 14	1	bytes of one entry's metadata record, 0 = none
- *	 15	1	transaction ids in the list of the column of writers, 0: no list
+ *	 15	1	zero
  *	 16	4	offset of the heads
  *	 20	4	offset of the tail index (n + 1 ends), or of the tails
  *	 24	4	offset of the tails
@@ -109,7 +114,7 @@
 #define LTG_BH_TAIL_WIDTH 12
 #define LTG_BH_KSF 13
 #define LTG_BH_META_WIDTH 14
-#define LTG_BH_WRITERS 15
+#define LTG_BH_ZERO 15
 #define LTG_BH_HEADS 16
 #define LTG_BH_TAIL_INDEX 20
 #define LTG_BH_TAILS 24

@@ -207,7 +207,7 @@ write_block(LtgFileWriter *w, uint8_t type, const uint8_t *raw, uint32_t raw_len
 	env[LTG_ENV_CODEC] = p.codec;
 	env[LTG_ENV_TYPE] = type;
 	env[LTG_ENV_STRIDE] = p.stride;
-	env[LTG_ENV_DIFFS] = p.diffs ? 1 : 0;
+	env[LTG_ENV_FORM] = p.form;
 	ltg_store64(place, w->id);
 	ltg_store64(place + 8, *offset);
 	crc = ltg_crc32c(0, place, sizeof(place));

@@ -114,7 +114,7 @@ first_block(Rig *r, const LtgRunRef *ref, uint8_t *codec, uint8_t *stride, bool 
 	assert_int_equal(env[LTG_ENV_TYPE], LTG_BLOCK_DATA);
 	*codec = env[LTG_ENV_CODEC];
 	*stride = env[LTG_ENV_STRIDE];
-	*diffs = env[LTG_ENV_DIFFS] != 0;
+	*diffs = (env[LTG_ENV_FORM] & LTG_EF_DIFFS) != 0;
 }
 
 static void

@@ -193,7 +193,7 @@ rig_writer(uint32_t pattern, uint32_t i, uint64_t *rnd)
 			return 70000 + i;
 		case 4:					/* all over a long life */
 			return 3 + x % UINT64_C(0x7FFFFFFFF);
-		case 5:					/* more than can be listed, far apart */
+		case 5:					/* many, far apart */
 			return 3 + x % 400 * UINT64_C(0x10000000000);
 		case 6:
 			return x % 2 == 0 ? 0 : 4711;

@@ -316,6 +316,17 @@ versions_model(Model *m, uint32_t n)
 	}
 }
 
+/* Part of the entries have other writers: few or many. */
+static void
+scatter_writers(Model *m, uint32_t few)
+{
+	uint64_t	rnd = 31;
+
+	for (uint32_t i = 0; i < m->n; i++)
+		m->e[i].v.xid = rig_random(&rnd) % 3 != 0 ? 500 :
+			few != 0 ? 100000 * (1 + rig_random(&rnd) % few) : 100000 + rig_random(&rnd) % 2000000;
+}
+
 /* One key, or the middle one of three, has versions in several blocks. */
 static void
 chain_model(Model *m, uint32_t keys, uint32_t n)
@@ -365,7 +376,7 @@ phrases_model(Model *m, uint32_t n)
  */
 static void
 change_bytes(const Model *m, const LtgRunOptions *opt, size_t dense, size_t step, bool dictionary,
-			 bool differences)
+			 uint8_t form)
 {
 	Rig			r;
 	LtgRunRef	ref;
@@ -381,7 +392,7 @@ change_bytes(const Model *m, const LtgRunOptions *opt, size_t dense, size_t step
 	rig_run_path(&r, 1, path, sizeof(path));
 	bytes = slurp(path, &len);
 	assert_int_equal(ref.disk_bytes <= len, 1);
-	assert_int_equal(bytes[ref.dict_offset + ref.dict_disk_len + LTG_ENV_DIFFS], differences);
+	assert_int_equal(bytes[ref.dict_offset + ref.dict_disk_len + LTG_ENV_FORM], form);
 	for (i = 0; i < len; i += i < dense || i + 200 > len ? 1 : step)
 	{
 		uint8_t		was = bytes[i];
@@ -438,29 +449,31 @@ every_byte_counts(void **state)
 	(void) state;
 	small_model(&m, 150, 2);
 	opt.block_size = 700;
-	change_bytes(&m, &opt, SIZE_MAX, 1, false, true);
+	change_bytes(&m, &opt, SIZE_MAX, 1, false, LTG_EF_DIFFS);
 	model_free(&m);
 	for (uint32_t keys = 1; keys <= 3; keys += 2)
 	{
 		chain_model(&m, keys, 150);
-		change_bytes(&m, &opt, 0, 7, false, keys == 1);
+		change_bytes(&m, &opt, 0, 7, false, keys == 1 ? LTG_EF_DIFFS : 0);
 		model_free(&m);
 	}
 
 	columns_model(&m, 600);
 	opt.block_size = 4096;
 	opt.last_level = true;
-	change_bytes(&m, &opt, SIZE_MAX, 1, false, false);
+	change_bytes(&m, &opt, SIZE_MAX, 1, false, 0);
 	model_free(&m);
 
 	versions_model(&m, 400);
 	opt.block_size = 2048;
-	change_bytes(&m, &opt, SIZE_MAX, 1, false, true);
+	change_bytes(&m, &opt, SIZE_MAX, 1, false, LTG_EF_DIFFS);
+	scatter_writers(&m, 0);
+	change_bytes(&m, &opt, 0, 3, false, LTG_EF_DIFFS | LTG_EF_WRITERS);
 	model_free(&m);
 
 	phrases_model(&m, 1300);
 	opt.block_size = 16384;
-	change_bytes(&m, &opt, 200, 97, true, false);
+	change_bytes(&m, &opt, 200, 97, true, 0);
 	model_free(&m);
 }
 
@@ -591,28 +604,24 @@ older_version(void **state)
 }
 
 /*
- * Differences whose bytes were changed and whose checksum fits: an error with its
- * place, or a block that passes for one, but nothing worse.
+ * A block of this form whose bytes were changed and whose checksum fits: an error with
+ * its place, or a block that passes for one, but nothing worse.
  */
 static void
-senseless_differences(void **state)
+senseless_block(const Model *m, uint8_t form, uint64_t rnd)
 {
 	LtgRunOptions opt = rig_options();
 	Rig			r;
-	Model		m;
 	LtgRunRef	ref;
 	char		path[128];
 	size_t		len;
 	uint8_t    *bytes;
-	uint64_t	rnd = 23;
 	uint32_t	caught = 0;
 
-	(void) state;
 	rig_open(&r);
-	versions_model(&m, 90);		/* one block */
 	opt.codec = LTG_CODEC_LZ4;
-	assert_int_equal(model_write(&r, &m, 1, &opt, &ref), LTG_OK);
-	assert_int_equal(ref.height, 0);
+	assert_int_equal(model_write(&r, m, 1, &opt, &ref), LTG_OK);
+	assert_int_equal(ref.height, 0);	/* one block */
 	bytes = slurp(rig_run_path(&r, 1, path, sizeof(path)), &len);
 	for (int i = 0; i < 20000; i++)
 	{
@@ -624,14 +633,19 @@ senseless_differences(void **state)
 		void	   *owned = NULL;
 		LtgBlockPtr at = ltg_run_root(&ref);
 		LtgStatus	st;
+		/* anywhere, or near the end */
+		uint32_t	bound = ref.root_disk_len - LTG_ENV_BYTES;
+		uint32_t	back = (uint32_t) (rig_random(&rnd) % (rig_random(&rnd) % 2 ? bound : 60));
 
 		memcpy(bad, bytes, len);
-		assert_int_equal(b[LTG_ENV_DIFFS], 1);
-		b[LTG_ENV_BYTES + rig_random(&rnd) % (ref.root_disk_len - LTG_ENV_BYTES)] = (uint8_t) rig_random(&rnd);
+		assert_int_equal(b[LTG_ENV_FORM], form);
+		b[ref.root_disk_len - 1 - back] = (uint8_t) rig_random(&rnd);
 		if (rig_random(&rnd) % 4 == 0)
 			b[LTG_ENV_STRIDE] = (uint8_t) (rig_random(&rnd) % 10);
 		if (rig_random(&rnd) % 4 == 0)
 			ltg_store32(b + LTG_ENV_RAW, (uint32_t) (1 + rig_random(&rnd) % 9000));
+		if (rig_random(&rnd) % 8 == 0)
+			b[LTG_ENV_FORM] = (uint8_t) (rig_random(&rnd) % 5);
 		ltg_store64(place, 1);
 		ltg_store64(place + 8, ref.root_offset);
 		ltg_store32(b, ltg_crc32c(ltg_crc32c(0, place, sizeof(place)), b + LTG_ENV_STORED,
@@ -651,8 +665,26 @@ senseless_differences(void **state)
 	}
 	assert_true(caught > 5000);
 	free(bytes);
-	model_free(&m);
 	rig_close(&r);
+}
+
+static void
+senseless_forms(void **state)
+{
+	Model		m;
+
+	(void) state;
+	versions_model(&m, 90);
+	senseless_block(&m, LTG_EF_DIFFS, 23);
+	scatter_writers(&m, 0);
+	senseless_block(&m, LTG_EF_DIFFS | LTG_EF_WRITERS, 24);
+	scatter_writers(&m, 4);
+	senseless_block(&m, LTG_EF_DIFFS | LTG_EF_WRITERS, 25);
+	model_free(&m);
+	columns_model(&m, 200);
+	scatter_writers(&m, 0);
+	senseless_block(&m, LTG_EF_WRITERS, 26);
+	model_free(&m);
 }
 
 /*
@@ -789,7 +821,7 @@ main(void)
 		cmocka_unit_test(newer_version),
 		cmocka_unit_test(older_version),
 		cmocka_unit_test(version_3),
-		cmocka_unit_test(senseless_differences),
+		cmocka_unit_test(senseless_forms),
 		cmocka_unit_test(senseless_blocks),
 		cmocka_unit_test(bad_input),
 	};

@@ -189,7 +189,7 @@ damage(uint8_t *block, uint64_t len, uint64_t *seed)
 	switch (rig_random(seed) % 8)
 	{
 		case 0:
-			block[LTG_BH_WRITERS] = (uint8_t) rig_random(seed);
+			block[LTG_BH_ZERO] = (uint8_t) rig_random(seed);
 			break;
 		case 1:
 			block[LTG_BH_XID_WIDTH] = (uint8_t) (rig_random(seed) % 9);
