@@ -209,6 +209,7 @@ ltg_session_close(LtgSession *s)
 	LtgPort    *port = s->port;
 
 	LTG_ASSERT(s->pinned < 0 && s->latched_stripe < 0 && !ltg_ctx(s)->meta);
+	ltg_store_unreserve(s);
 	ltg_epoch_reset(s);
 	ltg_hints_free(s);
 	ltg_file_cache_destroy(s);

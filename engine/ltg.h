@@ -92,6 +92,12 @@ typedef struct LtgStore LtgStore;
  */
 extern LtgStatus ltg_store_create(LtgSession *s, const LtgStoreKey *key, uint32_t flags,
 								  LtgSeq stamp, LtgStore **store) LTG_MUST_CHECK;
+/*
+ * Takes the memory that the session's next ltg_store_create needs, which can't fail
+ * then.  So hosts reserve before they log.  must (replay: it has succeeded before):
+ * what is kept for flushes and merges may be used.  LTG_NOSHMEM.
+ */
+extern LtgStatus ltg_store_reserve(LtgSession *s, bool must) LTG_MUST_CHECK;
 extern LtgStatus ltg_store_find(LtgSession *s, const LtgStoreKey *key, LtgStore **store) LTG_MUST_CHECK;
 /* at = LSN of the drop; LTG_NOT_FOUND if there is none. */
 extern LtgStatus ltg_store_drop(LtgSession *s, const LtgStoreKey *key, LtgSeq at) LTG_MUST_CHECK;
@@ -326,6 +332,9 @@ typedef struct LtgCompactResult
 
 /* Do the most urgent compaction, if any is due. */
 extern LtgStatus ltg_compact(LtgSession *s, LtgCompactResult *r) LTG_MUST_CHECK;
+
+/* Would ltg_compact have something to do? */
+extern bool ltg_compact_is_due(LtgSession *s);
 
 /* Compactions under way, of all sessions. */
 typedef enum LtgCompactPhase

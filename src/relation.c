@@ -443,20 +443,6 @@ create_temp_store(LtgSession *s, const LtgStoreKey *key)
 	create_passing_store(s, key);
 }
 
-/* A record is written before the store is made: so that there be room. */
-static void
-check_metadata_room(LtgSession *s)
-{
-	LtgStats	stats;
-
-	ltg_stats(s, &stats);
-	if (stats.metadata_total > 0 && stats.metadata_total - stats.metadata_used < 32 * 1024)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("lightning is out of shared memory"),
-				 errhint("You might need to increase lightning.metadata_size.")));
-}
-
 void
 lightning_create_store(const RelFileNode *node, char persistence, BackendId backend)
 {
@@ -468,7 +454,8 @@ lightning_create_store(const RelFileNode *node, char persistence, BackendId back
 	uint32		flags = LTG_STORE_KEEP_GRAVES;
 
 	lightning_store_key(node, backend, &key);
-	check_metadata_room(s);
+	/* what is logged must succeed, here and on every standby */
+	lightning_report(s, ltg_store_reserve(s, false), NULL);
 	if (persistence == RELPERSISTENCE_TEMP)
 	{
 		create_temp_store(s, &key);

@@ -623,6 +623,8 @@ redo_store(LtgSession *s, Reading *r)
 
 	if (r->bad)
 		damaged_record(r);
+	if (r->info != XLOG_LIGHTNING_DROP_STORE)
+		lightning_report(s, ltg_store_reserve(s, true), NULL);
 	lightning_ddl_begin(s);
 	if (r->info == XLOG_LIGHTNING_DROP_STORE)
 		st = ltg_store_drop(s, &r->key, r->lsn);

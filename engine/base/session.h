@@ -34,6 +34,7 @@ typedef struct LtgSession
 	struct LtgPacked *packed;	/* compressed blocks behind it; NULL: none */
 	_Atomic uint64_t *files_removed;	/* shared counter, see storage/file.h;
 										 * NULL: none */
+	struct LtgStore *spare_store;	/* taken by ltg_store_reserve, or NULL */
 	void	   *block_ctx;		/* storage/blockio.h: buffers and codec contexts */
 	void	   *write_ctx;		/* state between reserve and apply */
 	void	   *read_ctx;		/* tree/hint.h: where the last look-ups ended */

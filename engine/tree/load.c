@@ -488,7 +488,7 @@ build_stores(Load *l)
 		if (ltg_store_lookup(sh, &ms->key) != NULL)
 			return ltg_fail(s, LTG_CORRUPT, "manifest %016llx contains a store twice",
 							(unsigned long long) l->m.h.number);
-		st = ltg_store_alloc(s);
+		st = ltg_store_alloc(s, LTG_METADATA_URGENT);
 		if (st == NULL)
 			return ltg_fail(s, LTG_NOSHMEM, "out of shared metadata memory for stores");
 		ltg_store_link(s, st, ms->id, &ms->key, ms->stamp, ms->flags);

@@ -64,7 +64,9 @@ extern void *ltg_metadata_alloc(LtgSession *s, size_t size, LtgMetadataUse use);
 /* The live store of this key, or NULL.  META, or inside an epoch. */
 extern LtgStore *ltg_store_lookup(LtgShared *sh, const LtgStoreKey *key);
 /* META: a descriptor that is in no chain, or NULL. */
-extern LtgStore *ltg_store_alloc(LtgSession *s);
+/* What ltg_store_reserve took, at the end of a session. */
+extern void ltg_store_unreserve(LtgSession *s);
+extern LtgStore *ltg_store_alloc(LtgSession *s, LtgMetadataUse use);
 extern void ltg_store_unalloc(LtgSession *s, LtgStore *st);
 /* META: give it an id, key and stamp, and make it findable. */
 extern void ltg_store_link(LtgSession *s, LtgStore *st, uint64_t id,

@@ -215,7 +215,7 @@ ltg_metadata_alloc(LtgSession *s, size_t size, LtgMetadataUse use)
 }
 
 LtgStore *
-ltg_store_alloc(LtgSession *s)
+ltg_store_alloc(LtgSession *s, LtgMetadataUse use)
 {
 	LtgShared  *sh = s->shared;
 	LtgStore   *st;
@@ -224,8 +224,7 @@ ltg_store_alloc(LtgSession *s)
 		ltg_store_reclaim(s);
 	if (sh->free_stores == NULL)
 	{
-		LtgStore   *slab = ltg_metadata_alloc(s, sizeof(LtgStore) * LTG_STORE_SLAB,
-											  LTG_METADATA_STORE);
+		LtgStore   *slab = ltg_metadata_alloc(s, sizeof(LtgStore) * LTG_STORE_SLAB, use);
 
 		if (slab == NULL)
 			return NULL;
@@ -333,7 +332,7 @@ ltg_store_unlink(LtgSession *s, LtgStore *st, LtgSeq at)
 LtgStatus
 ltg_store_add_tombstone(LtgSession *s, const LtgStoreKey *key, LtgSeq stamp, LtgSeq at)
 {
-	LtgStore   *st = ltg_store_alloc(s);
+	LtgStore   *st = ltg_store_alloc(s, LTG_METADATA_STORE);
 
 	if (st == NULL)
 		return ltg_fail(s, LTG_NOSHMEM, "out of shared metadata memory for stores");
@@ -370,6 +369,39 @@ ltg_store_empty(LtgSession *s, LtgStore *st)
 
 /* ---- the public side ---- */
 
+/* META. */
+static LtgStatus
+reserve(LtgSession *s, LtgMetadataUse use)
+{
+	if (s->spare_store == NULL)
+		s->spare_store = ltg_store_alloc(s, use);
+	return s->spare_store != NULL ? LTG_OK :
+		ltg_fail(s, LTG_NOSHMEM, "out of shared metadata memory for stores");
+}
+
+LtgStatus
+ltg_store_reserve(LtgSession *s, bool must)
+{
+	bool		taken = ltg_meta_enter(s);
+	LtgStatus	st = reserve(s, must ? LTG_METADATA_URGENT : LTG_METADATA_STORE);
+
+	ltg_meta_leave(s, taken);
+	return st;
+}
+
+void
+ltg_store_unreserve(LtgSession *s)
+{
+	bool		taken;
+
+	if (s->spare_store == NULL)
+		return;
+	taken = ltg_meta_enter(s);
+	ltg_store_unalloc(s, s->spare_store);
+	s->spare_store = NULL;
+	ltg_meta_leave(s, taken);
+}
+
 LtgStatus
 ltg_store_create(LtgSession *s, const LtgStoreKey *key, uint32_t flags, LtgSeq stamp,
 				 LtgStore **store)
@@ -382,22 +414,16 @@ ltg_store_create(LtgSession *s, const LtgStoreKey *key, uint32_t flags, LtgSeq s
 	*store = NULL;
 	if (old != NULL && old->stamp == stamp)
 		*store = old;
-	else
+	else if ((st = reserve(s, LTG_METADATA_STORE)) == LTG_OK)
 	{
-		LtgStore   *neu = ltg_store_alloc(s);
-
-		if (neu == NULL)
-			st = ltg_fail(s, LTG_NOSHMEM, "out of shared metadata memory for stores");
-		else
-		{
-			if (old != NULL)
-				ltg_store_unlink(s, old, stamp);
-			ltg_store_link(s, neu, sh->next_store_id++, key, stamp, flags);
-			/* nobody will look for a temporary one after a restart */
-			if ((flags & LTG_STORE_TEMP) == 0)
-				ltg_meta_changed(s);
-			*store = neu;
-		}
+		if (old != NULL)
+			ltg_store_unlink(s, old, stamp);
+		ltg_store_link(s, s->spare_store, sh->next_store_id++, key, stamp, flags);
+		/* nobody will look for a temporary one after a restart */
+		if ((flags & LTG_STORE_TEMP) == 0)
+			ltg_meta_changed(s);
+		*store = s->spare_store;
+		s->spare_store = NULL;
 	}
 	ltg_meta_leave(s, taken);
 	return st;
