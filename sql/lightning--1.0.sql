@@ -90,7 +90,8 @@ CREATE FUNCTION @extschema@.lightning_stat_background(
 	OUT flush_versions_out bigint, OUT flush_failures bigint, OUT checkpoint_flushes bigint,
 	OUT compactions bigint, OUT compact_bytes_read bigint, OUT compact_bytes_written bigint,
 	OUT compact_versions_in bigint, OUT compact_versions_out bigint,
-	OUT compact_failures bigint, OUT files_removed bigint, OUT orphans_dropped bigint)
+	OUT compact_failures bigint, OUT files_removed bigint, OUT orphans_dropped bigint,
+	OUT compaction_workers bigint, OUT worker_slots_missed bigint)
 AS 'MODULE_PATHNAME', 'lightning_stat_background' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE FUNCTION @extschema@.lightning_stat_files(

@@ -220,7 +220,7 @@ Datum
 lightning_stat_background(PG_FUNCTION_ARGS)
 {
 	LtgStats	st;
-	uint64		c[14];
+	uint64		c[16];
 
 	get_stats(&st);
 	c[0] = st.flushes;
@@ -237,6 +237,8 @@ lightning_stat_background(PG_FUNCTION_ARGS)
 	c[11] = pg_atomic_read_u64(&lightning_shared->compact_failures);
 	c[12] = pg_atomic_read_u64(&lightning_shared->files_removed);
 	c[13] = pg_atomic_read_u64(&lightning_shared->orphans_dropped);
+	c[14] = lightning_compactors();
+	c[15] = pg_atomic_read_u64(&lightning_shared->slots_missed);
 	return return_counters(fcinfo, c, lengthof(c));
 }
 

@@ -505,12 +505,14 @@ lightning_gate_main(Datum arg)
 	LtgSession *s;
 	XLogRecPtr	redo;
 
+	BackgroundWorkerUnblockSignals();
+	lightning_stop_point("gate:begin");
+
 	before_shmem_exit(guard_exit, (Datum) 0);
 	on_shmem_exit(has_left, (Datum) 0);
 	pqsignal(SIGTERM, handle_sigterm);
 	pqsignal(SIGHUP, handle_sighup);
 	pqsignal(SIGINT, SIG_IGN);	/* a cancel request would end the worker */
-	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_appname("lightning gate");
 

@@ -144,11 +144,11 @@ define_file_gucs(void)
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.compaction_workers",
 							"Number of background processes that compact tables.",
-							NULL,
+							"They run while there is something to do, and need slots of max_worker_processes then.",
 							&lightning_compaction_workers,
 							lightning_default_int("compaction_workers", 2, 0), 1,
 							LIGHTNING_COMPACTORS_MAX,
-							PGC_POSTMASTER, 0,
+							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.compaction_rate_limit",
 							"What background work may read and write per second.",

@@ -41,6 +41,7 @@ typedef enum LightningWait
 } LightningWait;
 
 #define LIGHTNING_COMPACTORS_MAX 16
+#define LIGHTNING_STATIC_WORKERS 2	/* the gate and the flusher */
 
 typedef enum LightningPrewarmState
 {
@@ -71,6 +72,7 @@ typedef struct LightningShared
 
 	pg_atomic_uint64 flush_failures;
 	pg_atomic_uint64 compact_failures;
+	pg_atomic_uint64 slots_missed;	/* no worker could be started to merge */
 	pg_atomic_uint64 orphans_dropped;
 	pg_atomic_uint64 room_waits;	/* writers that had to wait for room */
 
@@ -184,7 +186,6 @@ extern void lightning_serve_want_of_space(LtgSession *s);
 /* ---- worker.c ---- */
 
 extern PGDLLEXPORT void lightning_flusher_main(Datum arg);
-extern PGDLLEXPORT void lightning_compactor_main(Datum arg);
 /* True if the engine's status is one to wait and retry after (no space,
  * interrupted); logs it once per kind, with s->err.  Never throws. */
 extern void lightning_log_recovered(const char *what);
@@ -192,6 +193,20 @@ extern void lightning_log_failure(LtgSession *s, LtgStatus st, const char *what)
 
 /* What every worker of ours begins with. */
 extern void lightning_start_worker(const char *name);
+/* Sleeps, until its latch is set at most; false when asked to go. */
+extern bool lightning_worker_nap(long timeout);
+/* Work has failed: logs and counts it, says how long to wait before the next attempt. */
+extern long lightning_worker_failed(LtgSession *s, LtgStatus st, const char *what,
+									pg_atomic_uint64 *counter, long backoff);
+extern void lightning_set_latch_of(Latch **where);
+
+/* ---- compactor.c ---- */
+
+extern PGDLLEXPORT void lightning_compactor_main(Datum arg);
+extern void lightning_start_compactors(LtgSession *s);
+extern void lightning_wake_compactors(void);
+/* How many there are now. */
+extern uint32 lightning_compactors(void);
 
 /* ---- prewarm.c ---- */
 

@@ -16,6 +16,7 @@
 #include "access/xlogrecovery.h"
 #include "common/file_perm.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker_internals.h"
 #include "postmaster/postmaster.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
@@ -174,6 +175,7 @@ init_shared(void)
 	SpinLockInit(&lightning_shared->mutex);
 	pg_atomic_init_u64(&lightning_shared->flush_failures, 0);
 	pg_atomic_init_u64(&lightning_shared->compact_failures, 0);
+	pg_atomic_init_u64(&lightning_shared->slots_missed, 0);
 	pg_atomic_init_u64(&lightning_shared->orphans_dropped, 0);
 	pg_atomic_init_u64(&lightning_shared->room_waits, 0);
 	pg_atomic_init_u32(&lightning_shared->prewarm_state, LIGHTNING_PREWARM_NOT_YET);
@@ -307,6 +309,34 @@ load(void)
 	lightning_session_discard();
 }
 
+/*
+ * The postmaster leaves out workers that find no slot, with no more than a
+ * message.  Without ours every write would wait for ever.
+ */
+static void
+check_workers(void)
+{
+	slist_iter	iter;
+	int			registered = 0;
+	int			ours = 0;
+
+	slist_foreach(iter, &BackgroundWorkerList)
+	{
+		const RegisteredBgWorker *w = slist_container(RegisteredBgWorker, rw_lnode, iter.cur);
+
+		registered++;
+		ours += strcmp(w->rw_worker.bgw_library_name, "lightning") == 0;
+	}
+	if (IsPostmasterEnvironment && ours < LIGHTNING_STATIC_WORKERS)
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("max_worker_processes is too low for lightning"),
+				 errdetail("It is %d. Lightning needs %d for itself, and %d are taken by others.",
+						   max_worker_processes, LIGHTNING_STATIC_WORKERS, registered - ours),
+				 errhint("Set max_worker_processes to at least %d, better to that and lightning.compaction_workers.",
+						 registered - ours + LIGHTNING_STATIC_WORKERS)));
+}
+
 static void
 lightning_shmem_startup(void)
 {
@@ -319,6 +349,7 @@ lightning_shmem_startup(void)
 
 	/* crash restart: what was there before is gone */
 	lightning_region = NULL;
+	check_workers();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	lightning_shared = ShmemInitStruct("lightning state", sizeof(LightningShared), &found);

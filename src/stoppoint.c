@@ -62,6 +62,7 @@ lightning_stop_shmem_size(void)
 void
 lightning_stop_shmem_init(void)
 {
+	const char *name = getenv("LIGHTNING_STOP_POINT");
 	bool		found;
 
 	state = ShmemInitStruct("lightning tests", sizeof(TestState), &found);
@@ -70,6 +71,13 @@ lightning_stop_shmem_init(void)
 	pg_atomic_init_u32(&state->armed, 0);
 	pg_atomic_init_u32(&state->fault_ops, 0);
 	pg_atomic_init_u32(&state->fault_left, 0);
+
+	/* for what comes before anybody can connect */
+	if (name != NULL)
+	{
+		strlcpy(state->stop[0].name, name, STOP_NAME);
+		pg_atomic_write_u32(&state->armed, 1);
+	}
 }
 
 /* ---- stop points ---- */

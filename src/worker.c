@@ -1,12 +1,12 @@
 /*
  * worker.c
- *	  Background processes: the flusher and the compaction workers.
+ *	  Background processes: what they have in common, and the flusher.
  *
  * The flusher writes full arenas to files and so makes room for writers; the
  * gate (gate.c) flushes on its own account, for checkpoints.  On a standby the
  * flusher runs from the moment the server is consistent, so that little is left
  * to do when a checkpoint record is replayed, and it removes obsolete files,
- * which on a primary the gate does.
+ * which on a primary the gate does.  It starts those who merge (compactor.c).
  *
  * Failures (disk full, above all) are logged once per kind, and the work is
  * tried again; writers that need room wait meanwhile, and can be cancelled.
@@ -34,7 +34,6 @@
 #include "server.h"
 
 #define FLUSHER_NAP_MS 1000
-#define COMPACTOR_NAP_MS 1000
 #define SWEEP_INTERVAL_MS 30000
 #define BACKOFF_MAX_MS 5000
 #define CALM_INTERVAL_MS 10000
@@ -117,8 +116,8 @@ lightning_log_recovered(const char *what)
 
 /* ---- latches of the workers, and waking them ---- */
 
-static void
-set_latch_of(Latch **where)
+void
+lightning_set_latch_of(Latch **where)
 {
 	Latch	   *latch;
 
@@ -130,38 +129,23 @@ set_latch_of(Latch **where)
 }
 
 static void
-publish_latch(Latch **where, Latch *latch)
+publish_flusher(Latch *latch)
 {
 	SpinLockAcquire(&lightning_shared->mutex);
-	*where = latch;
+	lightning_shared->flusher_latch = latch;
 	SpinLockRelease(&lightning_shared->mutex);
 }
 
 static void
 retract_flusher(int code, Datum arg)
 {
-	publish_latch(&lightning_shared->flusher_latch, NULL);
-}
-
-static void
-retract_compactor(int code, Datum arg)
-{
-	publish_latch(&lightning_shared->compactor_latch[DatumGetInt32(arg)], NULL);
-}
-
-static void
-wake_compactors(void)
-{
-	int			i;
-
-	for (i = 0; i < lightning_compaction_workers; i++)
-		set_latch_of(&lightning_shared->compactor_latch[i]);
+	publish_flusher(NULL);
 }
 
 void
 lightning_wake_flusher(void)
 {
-	set_latch_of(&lightning_shared->flusher_latch);
+	lightning_set_latch_of(&lightning_shared->flusher_latch);
 }
 
 /* ---- writers that wait for room ---- */
@@ -282,9 +266,8 @@ lightning_start_worker(const char *name)
 	apply_rate_limit();
 }
 
-/* False when asked to go. */
-static bool
-nap(long timeout)
+bool
+lightning_worker_nap(long timeout)
 {
 	if (timeout > 0 && !ShutdownRequestPending)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
@@ -300,9 +283,9 @@ nap(long timeout)
 	return !ShutdownRequestPending;
 }
 
-/* Failing: exponential back-off; a failed fsync: recover from the log. */
-static long
-failed(LtgSession *s, LtgStatus st, const char *what, pg_atomic_uint64 *counter, long backoff)
+/* Exponential back-off; after a failed fsync, recovery from the log. */
+long
+lightning_worker_failed(LtgSession *s, LtgStatus st, const char *what, pg_atomic_uint64 *counter, long backoff)
 {
 	pg_atomic_fetch_add_u64(counter, 1);
 	lightning_log_failure(s, st, what);
@@ -339,7 +322,8 @@ limit_backlog(LtgSession *s)
 
 	while (!ShutdownRequestPending && ltg_backlog(s) >= LTG_BACKLOG_MAX && rounds < 500)
 	{
-		wake_compactors();
+		lightning_start_compactors(s);
+		lightning_wake_compactors();
 		if (ltg_compact_progress(s, NULL, 0) == 0 && rounds > 5)
 		{
 			LtgCompactResult result;
@@ -349,7 +333,7 @@ limit_backlog(LtgSession *s)
 			if (st == LTG_OK && result.compacted)
 				continue;
 		}
-		(void) nap(20);
+		(void) lightning_worker_nap(20);
 		rounds++;
 	}
 }
@@ -371,9 +355,10 @@ flush_waiting(LtgSession *s, long backoff)
 			return 0;
 		}
 		if (st != LTG_OK)
-			return failed(s, st, "flushing", &lightning_shared->flush_failures, backoff);
+			return lightning_worker_failed(s, st, "flushing", &lightning_shared->flush_failures, backoff);
 		ConditionVariableBroadcast(&lightning_shared->room_cv);
-		wake_compactors();
+		lightning_start_compactors(s);
+		lightning_wake_compactors();
 		if (!result.flushed)
 			break;
 		lightning_log_recovered("flushing");
@@ -442,66 +427,24 @@ lightning_flusher_main(Datum arg)
 	s = lightning_session();
 	work = AllocSetContextCreate(TopMemoryContext, "lightning flusher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(work);
-	publish_latch(&lightning_shared->flusher_latch, MyLatch);
+	publish_flusher(MyLatch);
 	before_shmem_exit(retract_flusher, (Datum) 0);
 	lightning_prewarm_start();
 
 	do
 	{
 		backoff = flush_waiting(s, backoff);
+		lightning_start_compactors(s);
 		if (backoff == 0)
 		{
 			do_chores(s, &last_sweep);
 			lightning_prewarm_tick(s, &last_list);
 		}
 		MemoryContextReset(work);
-	} while (nap(backoff > 0 ? backoff : FLUSHER_NAP_MS));
+	} while (lightning_worker_nap(backoff > 0 ? backoff : FLUSHER_NAP_MS));
 
 	lightning_prewarm_stop(s);
 	/* the postmaster restarts us after exit code 1, unless it is stopping */
-	proc_exit(1);
-}
-
-/* ---- compaction ---- */
-
-void
-lightning_compactor_main(Datum arg)
-{
-	LtgSession *s;
-	char		name[64];
-	long		backoff = 0;
-
-	snprintf(name, sizeof(name), "lightning compaction worker %d", DatumGetInt32(arg));
-	lightning_start_worker(name);
-	s = lightning_session();
-	publish_latch(&lightning_shared->compactor_latch[DatumGetInt32(arg) - 1], MyLatch);
-	before_shmem_exit(retract_compactor, Int32GetDatum(DatumGetInt32(arg) - 1));
-
-	do
-	{
-		LtgCompactResult result = {0};
-		LtgStatus	st;
-
-		do
-		{
-			CHECK_FOR_INTERRUPTS();
-			st = ltg_compact(s, &result);
-			/* there may be work for the others, too */
-			if (st == LTG_OK && result.compacted)
-				wake_compactors();
-		} while (st == LTG_OK && result.compacted && !ShutdownRequestPending);
-
-		if (st == LTG_OK || st == LTG_INTERRUPTED || st == LTG_BUSY)
-		{
-			ltg_clear_error(s);
-			if (st == LTG_OK && result.compacted)
-				lightning_log_recovered("compaction");
-			backoff = 0;
-		}
-		else
-			backoff = failed(s, st, "compaction", &lightning_shared->compact_failures, backoff);
-	} while (nap(backoff > 0 ? backoff : COMPACTOR_NAP_MS));
-
 	proc_exit(1);
 }
 
@@ -509,7 +452,6 @@ void
 lightning_register_workers(void)
 {
 	BackgroundWorker worker;
-	int			i;
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -520,13 +462,4 @@ lightning_register_workers(void)
 	strlcpy(worker.bgw_name, "lightning flusher", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "lightning flusher", BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
-
-	for (i = 1; i <= lightning_compaction_workers; i++)
-	{
-		worker.bgw_main_arg = Int32GetDatum(i);
-		strlcpy(worker.bgw_function_name, "lightning_compactor_main", BGW_MAXLEN);
-		snprintf(worker.bgw_name, BGW_MAXLEN, "lightning compaction worker %d", i);
-		snprintf(worker.bgw_type, BGW_MAXLEN, "lightning compaction worker %d", i);
-		RegisterBackgroundWorker(&worker);
-	}
 }

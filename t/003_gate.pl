@@ -98,20 +98,21 @@ $node->start;
 expect_rows('crash after crash loses nothing');
 
 # ---- checkpoints of a server on which the gate never comes up ----
-# (no worker slots stand for all that can come between the end of recovery and
+# (a gate that is held at its begin stands for all that can come between the end of recovery and
 # the gate's start, a stop request above all)
 add_rows(10);
 kill_server($node);
-$node->append_conf('postgresql.conf', 'max_worker_processes = 0');
+$ENV{LIGHTNING_STOP_POINT} = 'gate:begin';
 $node->start;
 expect_rows('rows can be read without a gate');
+is($node->safe_psql('postgres', 'SELECT gate FROM pg_stat_lightning_background'), 'down', 'there is none');
 for my $mode ('fast', 'immediate', 'immediate', 'fast')
 {
 	$node->stop($mode);
 	$node->start;
 }
 $node->stop('fast');
-$node->append_conf('postgresql.conf', 'max_worker_processes = 8');
+delete $ENV{LIGHTNING_STOP_POINT};
 $node->start;
 add_rows(10);
 expect_rows('a server without a gate leaves nothing that stops the next start');
@@ -122,14 +123,15 @@ $node->restart;
 add_rows(10);
 $node->safe_psql('postgres', 'CHECKPOINT');
 kill_server($node);
-$node->append_conf('postgresql.conf', 'max_worker_processes = 0');
+$ENV{LIGHTNING_STOP_POINT} = 'gate:begin';
 for my $mode ('fast', 'immediate', 'immediate', 'fast')
 {
 	$node->start(fail_ok => 1) or last;
 	expect_rows("a crash right behind a checkpoint, no gate, no messages; now $mode");
 	$node->stop($mode);
 }
-$node->append_conf('postgresql.conf', "max_worker_processes = 8\nlog_min_messages = warning");
+delete $ENV{LIGHTNING_STOP_POINT};
+$node->append_conf('postgresql.conf', 'log_min_messages = warning');
 ok($node->start(fail_ok => 1), 'it starts with a gate') or BAIL_OUT('the server does not start');
 add_rows(10);
 expect_rows('and nothing is lost');

@@ -488,3 +488,21 @@ ltg_compact_release(LtgSession *s, LtgCompactPlan *plan)
 	}
 	free_plan(s, plan);
 }
+
+/* By picking, not by scores: what can't be merged now is not due. */
+bool
+ltg_compact_is_due(LtgSession *s)
+{
+	LtgCompactPlan plan;
+	LtgStatus	st = ltg_compact_pick(s, NULL, &plan);
+
+	if (st != LTG_OK)
+	{
+		ltg_clear_error(s);
+		return false;
+	}
+	if (plan.store == NULL)
+		return false;
+	ltg_compact_release(s, &plan);
+	return true;
+}
