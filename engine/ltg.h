@@ -98,6 +98,8 @@ extern LtgStatus ltg_store_create(LtgSession *s, const LtgStoreKey *key, uint32_
  * what is kept for flushes and merges may be used.  LTG_NOSHMEM.
  */
 extern LtgStatus ltg_store_reserve(LtgSession *s, bool must) LTG_MUST_CHECK;
+/* Dropped stores whose memory comes back with a flush, at the latest. */
+extern bool ltg_stores_are_leaving(LtgSession *s);
 extern LtgStatus ltg_store_find(LtgSession *s, const LtgStoreKey *key, LtgStore **store) LTG_MUST_CHECK;
 /* at = LSN of the drop; LTG_NOT_FOUND if there is none. */
 extern LtgStatus ltg_store_drop(LtgSession *s, const LtgStoreKey *key, LtgSeq at) LTG_MUST_CHECK;

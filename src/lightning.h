@@ -174,6 +174,8 @@ extern uint64 lightning_take_rowids(Relation rel, uint32 n);	/* consecutive */
  * been created before: its file is what tells an orphan.  Old stores go, like
  * the files, at commit (RelationDropStorage says which).
  */
+/* Memory for the next one to be created or emptied: before the record. */
+extern void lightning_reserve_store(LtgSession *s);
 extern void lightning_create_store(const RelFileNode *node, char persistence, BackendId backend);
 
 /* Before n rows are inserted or updated, with nothing latched. */

@@ -209,7 +209,7 @@ lightning_lockstore_create(void)
 		LtgStatus	st = LTG_OK;
 		bool		up;
 
-		lightning_report(s, ltg_store_reserve(s, false), NULL);
+		lightning_reserve_store(s);
 		LWLockAcquire(&shared->lock.lock, LW_EXCLUSIVE);
 		lightning_ddl_begin(s);
 		up = lightning_gate_is_up();

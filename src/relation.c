@@ -443,6 +443,51 @@ create_temp_store(LtgSession *s, const LtgStoreKey *key)
 	create_passing_store(s, key);
 }
 
+/*
+ * Waits until the flusher has written what there is now; dropped stores give
+ * their memory back then.  False if that fails.
+ */
+static bool
+wait_for_flush(LtgSession *s)
+{
+	uint64		failures = pg_atomic_read_u64(&lightning_shared->flush_failures);
+	bool		frozen = false;
+
+	while (!frozen || ltg_flush_needed(s))
+	{
+		if (!frozen)
+			frozen = ltg_make_room(s, true) == LTG_OK;
+		ltg_clear_error(s);
+		lightning_wake_flusher();
+		if (pg_atomic_read_u64(&lightning_shared->flush_failures) != failures)
+			return false;
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10,
+						 lightning_wait_event(LIGHTNING_WAIT_ROOM));
+		ResetLatch(MyLatch);
+	}
+	return true;
+}
+
+/*
+ * What is logged must succeed, here and on every standby: so a new store has its
+ * memory before.  A shortage that will end with the next flush, because stores
+ * were dropped, is ended by one.
+ */
+void
+lightning_reserve_store(LtgSession *s)
+{
+	LtgStatus	st = ltg_store_reserve(s, false);
+
+	if (st == LTG_NOSHMEM && IsUnderPostmaster && ltg_stores_are_leaving(s))
+	{
+		ltg_clear_error(s);
+		(void) wait_for_flush(s);
+		st = ltg_store_reserve(s, false);
+	}
+	lightning_report(s, st, NULL);
+}
+
 void
 lightning_create_store(const RelFileNode *node, char persistence, BackendId backend)
 {
@@ -454,8 +499,7 @@ lightning_create_store(const RelFileNode *node, char persistence, BackendId back
 	uint32		flags = LTG_STORE_KEEP_GRAVES;
 
 	lightning_store_key(node, backend, &key);
-	/* what is logged must succeed, here and on every standby */
-	lightning_report(s, ltg_store_reserve(s, false), NULL);
+	lightning_reserve_store(s);
 	if (persistence == RELPERSISTENCE_TEMP)
 	{
 		create_temp_store(s, &key);

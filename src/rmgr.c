@@ -613,6 +613,22 @@ redo_locks(LtgSession *s, Reading *r)
 		apply(s, w, n, r->lsn);
 }
 
+/* The primary may have had a flush in time, or files that took less memory. */
+static void
+reserve_store(LtgSession *s)
+{
+	LtgStatus	st = ltg_store_reserve(s, true);
+
+	if (st == LTG_NOSHMEM && ltg_stores_are_leaving(s))
+	{
+		ltg_clear_error(s);
+		lightning_recovery_flush();
+		(void) ltg_stores_are_leaving(s);
+		st = ltg_store_reserve(s, true);
+	}
+	lightning_report(s, st, NULL);
+}
+
 /* CREATE_STORE, TRUNCATE_STORE, DROP_STORE */
 static void
 redo_store(LtgSession *s, Reading *r)
@@ -624,7 +640,7 @@ redo_store(LtgSession *s, Reading *r)
 	if (r->bad)
 		damaged_record(r);
 	if (r->info != XLOG_LIGHTNING_DROP_STORE)
-		lightning_report(s, ltg_store_reserve(s, true), NULL);
+		reserve_store(s);
 	lightning_ddl_begin(s);
 	if (r->info == XLOG_LIGHTNING_DROP_STORE)
 		st = ltg_store_drop(s, &r->key, r->lsn);

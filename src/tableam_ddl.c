@@ -88,7 +88,7 @@ lightning_relation_nontransactional_truncate(Relation rel)
 	lightning_store_key(&rel->rd_node, rel->rd_backend, &key);
 	ltg_store_info(s, lightning_rel(rel).store, &info);
 
-	lightning_report(s, ltg_store_reserve(s, false), NULL);
+	lightning_reserve_store(s);
 	/* the record and the change itself belong to one generation */
 	for (;;)
 	{

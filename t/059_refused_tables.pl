@@ -1,5 +1,6 @@
 # An unprivileged user makes tables until he is refused.  What fails has not been
-# logged: the standby goes on, and so does the server after a crash.
+# logged: the standby goes on, and so does the server after a crash.  A shortage
+# that a flush ends is no error.
 use strict;
 use warnings;
 use FindBin;
@@ -70,6 +71,18 @@ $node->safe_psql('postgres', 'CHECKPOINT');
 is(make_tables(1, 100), '', 'where tables were dropped there is room for others');
 $node->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+' AND relnamespace = 'm'::regnamespace"), '100', 'on the standby, too');
+
+# ---- a shortage that a flush ends: stores that are dropped as fast as they come ----
+my $loop = $node->basedir . '/truncate.sql';
+append_to_file($loop, "TRUNCATE coming;\n");
+$node->safe_psql('postgres', 'CREATE TABLE coming (i int) USING lightning');
+my $said_loop = '';
+IPC::Run::run([ 'pgbench', '-n', '-f', $loop, '-c', 1, '-t', 30000, '-h', $node->host, '-p', $node->port, 'postgres' ],
+	'<', \undef, '>', \$out, '2>', \$said_loop);
+unlike($said_loop, qr/ERROR/, 'TRUNCATE again and again, between two checkpoints');
+like($out, qr/processed: 30000.30000/, 'is done each time');
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', 'SELECT count(*) FROM coming'), '0', 'on the standby, too');
 $standby->promote;
 is($standby->safe_psql('postgres', 'SELECT sum(n) FROM other'), '1000', 'and when it takes over');
 $standby->stop;

@@ -389,6 +389,18 @@ ltg_store_reserve(LtgSession *s, bool must)
 	return st;
 }
 
+bool
+ltg_stores_are_leaving(LtgSession *s)
+{
+	bool		taken = ltg_meta_enter(s);
+	bool		leaving;
+
+	ltg_store_reclaim(s);
+	leaving = s->shared->dropped_stores != NULL;
+	ltg_meta_leave(s, taken);
+	return leaving;
+}
+
 void
 ltg_store_unreserve(LtgSession *s)
 {
