@@ -144,8 +144,8 @@ run() # am old|none
 				"$([ "$seen" = "$held" ] && echo 'what it saw' || echo "SOMETHING ELSE: $seen, not $held")"
 		fi
 		if [ "$am" = lightning ]; then
-			sql "SELECT format('%s %s  runs %s, level 0 %s, entries %s, keys %s, compactions %s, written %s MB', '$am      ', '$mode', runs, level0_runs, entries, keys, b.compactions, (b.compact_bytes_written + b.flush_bytes) / 1000000)
-				FROM pg_stat_lightning_runs r, pg_stat_lightning_background b WHERE relname = 'churn'"
+			sql "SELECT format('%s %s  runs %s, level 0 %s, entries %s, keys %s, compactions %s, written %s MB, manifests %s kB', '$am      ', '$mode', runs, level0_runs, entries, keys, b.compactions, (b.compact_bytes_written + b.flush_bytes + f.manifest_bytes_written) / 1000000, f.manifest_bytes_written / 1000)
+				FROM pg_stat_lightning_runs r, pg_stat_lightning_background b, pg_stat_lightning_files f WHERE relname = 'churn'"
 		fi
 	} | tee -a "$results/churn.txt"
 	if [ "$mode" = old ]; then

@@ -444,7 +444,7 @@ check_file_table(Check *c)
 			bytes += f->bytes;
 			obsolete += f->obsolete_at != 0;
 			obsolete_bytes += f->obsolete_at != 0 ? f->bytes : 0;
-			if (f->obsolete_at != 0 && (f->refs != 0 || f->named_in >= f->obsolete_at))
+			if (f->obsolete_at != 0 && f->refs != 0)
 				problem(c, "obsolete file %llx is in use", (unsigned long long) f->id);
 			if (f->id >= atomic_load(&sh->next_file_id))
 				problem(c, "file %llx has a number not given out yet", (unsigned long long) f->id);
@@ -534,18 +534,27 @@ check_generations(Check *c)
 	ltg_epoch_leave(s);
 }
 
+/* In any order, which is mostly the same. */
 static bool
 same_runs(const LtgManifest *m, const LtgManifestStore *ms, const LtgRunSet *rs)
 {
-	if (ms->n_runs != (rs != NULL ? rs->n : 0))
-		return false;
-	for (uint32_t i = 0; i < ms->n_runs; i++)
-	{
-		const LtgRunRef *a = &m->runs[ms->first_run + i];
-		const LtgRunRef *b = &rs->run[i];
+	uint32_t	n = ms->n_runs;
 
-		if (a->file != b->file || a->root_offset != b->root_offset ||
-			a->level != b->level || a->age != b->age || a->entries != b->entries)
+	if (n != (rs != NULL ? rs->n : 0))
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+	{
+		const LtgRunRef *b = &rs->run[i];
+		bool		found = false;
+
+		for (uint32_t j = 0; j < n && !found; j++)
+		{
+			const LtgRunRef *a = &m->runs[ms->first_run + (i + j) % n];
+
+			found = a->file == b->file && a->root_offset == b->root_offset &&
+				a->level == b->level && a->age == b->age && a->entries == b->entries;
+		}
+		if (!found)
 			return false;
 	}
 	return true;
@@ -575,6 +584,8 @@ check_listed(void *arg, LtgStore *store)
 		bsearch(&want, u->m->stores, u->m->h.n_stores, sizeof(want), compare_ids);
 	const LtgRunSet *rs = atomic_load(&store->runs);
 
+	if ((atomic_load(&store->flags) & LTG_STORE_TEMP) != 0)
+		return true;
 	/* next_rowid may be below the manifest's: unused ids are given back */
 	if (ms == NULL && rs != NULL)
 		problem(u->c, "store %llu has runs but is not in the manifest",
@@ -672,13 +683,14 @@ check_manifest(Check *c)
 	LtgShared  *sh = s->shared;
 	uint64_t	number = atomic_load(&sh->manifest);
 	LtgManifest m = {0};
+	uint64_t	last;
 	Unlisted	u = {.c = c,.m = &m};
 	LtgStatus	st;
 	bool		taken;
 
 	if (number == 0)
 		return LTG_OK;
-	st = ltg_manifest_read(s, number, &m);
+	st = ltg_manifest_read_upto(s, sh->manifest_file, number, &m, &last);
 	if (st != LTG_OK)
 		return absorb(c, st, "manifest", number);
 	if (m.h.durable != atomic_load(&sh->durable))

@@ -315,6 +315,7 @@ ltg_stats(LtgSession *s, LtgStats *stats)
 	stats->compact_moves = get(&c->compact_moves);
 	stats->compact_tiers = get(&c->compact_tiers);
 	stats->compact_garbage = get(&c->compact_garbage);
+	stats->manifest_bytes = get(&c->manifest_bytes);
 	stats->flush_versions_in = get(&c->flush_versions_in);
 	stats->flush_versions_out = get(&c->flush_versions_out);
 	stats->compactions = get(&c->compactions);

@@ -383,15 +383,12 @@ extern LtgStatus ltg_compact_store(LtgSession *s, LtgStore *store, LtgCompactRes
 extern void ltg_store_clear_graves(LtgSession *s, LtgStore *store, LtgSeq upto);
 
 /*
- * Remove files that no manifest in keeping refers to.  Kept are: the newest
- * manifest, every manifest numbered at or above the oldest one still there
- * with D >= redo (that of the last completed checkpoint), and their files.
- * The host calls it only while no base backup runs.
+ * Remove files that the newest manifest does not refer to, and what is older than
+ * it.  The host calls it only while no base backup runs.
  */
-extern LtgStatus ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed) LTG_MUST_CHECK;
+extern LtgStatus ltg_remove_obsolete(LtgSession *s, uint32_t *removed) LTG_MUST_CHECK;
 /*
- * The same without a thought of checkpoints: all that is older than the manifest
- * of this number.  A host that has to look for backups asks for the number first:
+ * The same for the manifest of this number.  A host that has to look for backups asks for the number first:
  * what is published after that, a backup that begins unseen may come too late for.
  * A call removes a few dozen files at most.
  */
@@ -472,6 +469,7 @@ typedef struct LtgStats
 	uint64_t	compact_moves;	/* without rewriting */
 	uint64_t	compact_tiers;	/* within level 0 */
 	uint64_t	compact_garbage;	/* for what was superseded */
+	uint64_t	manifest_bytes;	/* written, of both copies */
 	/* files */
 	uint64_t	files, file_bytes, obsolete_files, obsolete_bytes, manifest, durable;
 	/* metadata memory */

@@ -115,6 +115,7 @@ typedef enum LtgLogLevel
 typedef enum LtgOpenMode
 {
 	LTG_OPEN_READ,
+	LTG_OPEN_WRITE,				/* an existing file, to append to it */
 	LTG_OPEN_CREATE				/* write; fails if the file exists */
 } LtgOpenMode;
 

@@ -247,7 +247,7 @@ Datum
 lightning_stat_files(PG_FUNCTION_ARGS)
 {
 	LtgStats	st;
-	uint64		c[8];
+	uint64		c[9];
 
 	get_stats(&st);
 	c[0] = st.files;
@@ -258,6 +258,7 @@ lightning_stat_files(PG_FUNCTION_ARGS)
 	c[5] = st.stores;
 	c[6] = st.metadata_used;
 	c[7] = st.metadata_total;
+	c[8] = st.manifest_bytes;
 	return return_counters(fcinfo, c, lengthof(c));
 }
 

@@ -143,7 +143,9 @@ port_file_open(LtgPort *port, const char *name, LtgOpenMode mode, LtgFile **file
 		return LTG_NOMEM;
 	strlcpy(f->name, name, sizeof(f->name));
 	make_path(path, name);
-	flags |= mode == LTG_OPEN_READ ? O_RDONLY : O_RDWR | O_CREAT | O_EXCL;
+	flags |= mode == LTG_OPEN_READ ? O_RDONLY : O_RDWR;
+	if (mode == LTG_OPEN_CREATE)
+		flags |= O_CREAT | O_EXCL;
 
 	if (lightning_fault(LIGHTNING_FAULT_OPEN))
 		os_errno = errno;

@@ -5,7 +5,9 @@
  * A crash needs the newest manifest and its files: the gate sees to it that its
  * D is never below the redo point of a completed checkpoint.  Older manifests,
  * and the files that only they name, are for those who copy the directory while
- * it changes:
+ * it changes.  A file of manifests grows while it is copied; loading finds in it the
+ * newest manifest of which all files were copied, and one that was the newest when the
+ * copy began is such a one:
  *
  *	 T1. A base backup.  Nothing is removed while one runs.  Whoever begins one
  *		 raises the count of running backups before he looks at any file; and a

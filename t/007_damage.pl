@@ -110,16 +110,45 @@ like($problems, qr/checksum|corrupt|damaged/i, 'lightning_check_all() names a da
 $node->stop('immediate');
 copy("$file.saved", $file);
 
-# ---- a manifest of a later version is refused, not ignored ----
-my ($manifest) = reverse sort glob("$dir/*.manifest");
-copy($manifest, "$manifest.saved");
-open(my $f, '+<:raw', $manifest) or die $!;
-seek($f, 8, 0);
-print $f "\xff" x 8;
-close $f;
-my $o = outcome('damaged manifest');
-like($o, qr/^(right|detected|refused to start)$/, "a damaged manifest: $o");
-copy("$manifest.saved", $manifest);
+# ---- any one file with a manifest may be damaged or missing ----
+sub damage_file
+{
+	my ($path, $offset, $bytes) = @_;
+	open(my $f, '+<:raw', $path) or die $!;
+	seek($f, $offset, 0);
+	print $f $bytes;
+	close $f;
+	return;
+}
+
+for my $copy ('manifest', 'manifest2')
+{
+	for my $how ('header', 'middle', 'last byte', 'cut', 'missing')
+	{
+		my ($manifest) = reverse sort glob("$dir/*.$copy");
+		my $bytes = -s $manifest;
+		damage_file($manifest, 8, "\xff" x 8) if $how eq 'header';
+		damage_file($manifest, int($bytes / 2), "\xff" x 8) if $how eq 'middle';
+		damage_file($manifest, $bytes - 1, "\x00") if $how eq 'last byte';
+		truncate($manifest, $bytes - 10) if $how eq 'cut';
+		unlink $manifest if $how eq 'missing';
+		is(outcome("$copy: $how"), 'right', "$copy, $how: nothing is lost");
+	}
+}
+like(slurp_file($node->logfile), qr/manifest2? is missing, damaged or not complete; its other copy is used/, 'the server log says so');
+
+# both at once: an error, never a wrong row
+my %saved;
+for my $manifest (glob("$dir/*.manifest*"))
+{
+	copy($manifest, "$manifest.saved");
+	$saved{$manifest} = "$manifest.saved";
+	damage_file($manifest, 8, "\xff" x 8);
+}
+my $o = outcome('both copies of all manifests');
+like($o, qr/^(detected|refused to start)$/, "all manifests damaged: $o");
+copy($saved{$_}, $_) for keys %saved;
+is(outcome('manifests back'), 'right', 'with the manifests back all rows are back');
 
 # ---- the whole directory gone: errors, never empty tables ----
 # (what the server does meanwhile is undone with a copy of everything)

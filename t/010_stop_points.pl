@@ -13,7 +13,7 @@ use Time::HiRes qw(sleep);
 
 my @points = (
 	'flush:start', 'run:before-sync', 'run:before-rename', 'run:after-rename', 'flush:before-publish',
-	'publish:before-manifest', 'manifest:before-rename', 'publish:after-manifest', 'publish:after-swap', 'flush:done',
+	'publish:before-manifest', 'manifest:appended', 'publish:after-manifest', 'publish:after-swap', 'flush:done',
 	'compact:start', 'compact:slice', 'compact:before-publish', 'compact:done', 'obsolete:before-remove');
 
 my $node = new_node('stops', conf => "autovacuum = off\nlightning.memtable_count = 6\n");

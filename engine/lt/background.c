@@ -219,7 +219,7 @@ tidy_step(lt_db *db, LtSession *ses, bool *more)
 
 	atomic_store(&db->tidy_wanted, false);
 	LTG_TRY(prune_xids(db, ses));
-	LTG_TRY(ltg_remove_obsolete(s, durable, &removed));
+	LTG_TRY(ltg_remove_obsolete(s, &removed));
 	if (removed > 0)
 		*more = true;
 	st = lt_wal_trim(db->wal, durable, &removed, &err);

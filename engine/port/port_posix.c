@@ -167,7 +167,9 @@ posix_file_open(LtgPort *port, const char *name, LtgOpenMode mode,
 			err->status = LTG_NOMEM;
 		return LTG_NOMEM;
 	}
-	flags |= mode == LTG_OPEN_CREATE ? O_RDWR | O_CREAT | O_EXCL : O_RDONLY;
+	flags |= mode == LTG_OPEN_READ ? O_RDONLY : O_RDWR;
+	if (mode == LTG_OPEN_CREATE)
+		flags |= O_CREAT | O_EXCL;
 	do
 		f->fd = openat(p->dirfd, name, flags, 0600);
 	while (f->fd < 0 && errno == EINTR);
@@ -175,7 +177,7 @@ posix_file_open(LtgPort *port, const char *name, LtgOpenMode mode,
 	{
 		e = errno;
 		posix_free(port, f);
-		if (e == ENOENT && mode == LTG_OPEN_READ)
+		if (e == ENOENT && mode != LTG_OPEN_CREATE)
 			return LTG_NOT_FOUND;
 		return fail_errno(err, e, name, "could not open file");
 	}

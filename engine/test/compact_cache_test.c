@@ -114,7 +114,7 @@ warm(void **state)
 	(void) state;
 	lrig_ok(&rig, ltg_compact_store(rig.s, t, &r));
 	assert_true(r.compacted && r.versions_in > ROWS);
-	lrig_ok(&rig, ltg_remove_obsolete(rig.s, UINT64_MAX, &removed));
+	lrig_ok(&rig, ltg_remove_obsolete(rig.s, &removed));
 	assert_true(removed > 0);
 	before = cache();
 	assert_true(before.t1 + before.t2 > 40);	/* of 4000 rows of 100 bytes */

@@ -238,7 +238,7 @@ remove_obsolete(void)
 {
 	uint32_t	removed;
 
-	lrig_ok(&rig, ltg_remove_obsolete(rig.s, UINT64_MAX, &removed));
+	lrig_ok(&rig, ltg_remove_obsolete(rig.s, &removed));
 }
 
 /* As TRUNCATE does: the same key, an empty store. */

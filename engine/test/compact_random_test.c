@@ -294,7 +294,7 @@ stop(LsmRig *r, const char *name)
 	pieces++;
 	flush_pieces += flush;
 	if (one_in(2))
-		lrig_ok(&rig, ltg_remove_obsolete(rig.s, UINT64_MAX, &removed));
+		lrig_ok(&rig, ltg_remove_obsolete(rig.s, &removed));
 	if (one_in(4))
 		read_all();
 	if (depth < 2 && one_in(2))

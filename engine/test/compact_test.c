@@ -120,7 +120,7 @@ remove_obsolete(void)
 	/* manifests of one D stay together: begin a new one */
 	rig.lsn += 8;
 	lrig_ok(&rig, ltg_flush_upto(rig.s, rig.lsn, &r));
-	lrig_ok(&rig, ltg_remove_obsolete(rig.s, ltg_durable(rig.s), &removed));
+	lrig_ok(&rig, ltg_remove_obsolete(rig.s, &removed));
 }
 
 /* Random overwrites for a while: levels stay within their bounds. */

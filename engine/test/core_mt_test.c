@@ -243,7 +243,7 @@ keeper(void *arg)
 			LtgSeq		redo = atomic_load(&rig->wal);
 
 			must(s, ltg_flush_upto(s, redo, &fr));
-			must(s, ltg_remove_obsolete(s, redo, &removed));
+			must(s, ltg_remove_obsolete(s, &removed));
 			if (i % 8 == 0)
 				must(s, ltg_check_all(s, on_problem, NULL));
 		}

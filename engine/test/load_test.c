@@ -226,26 +226,31 @@ test_damaged_newest(void **state)
 	m2 = rig.sh->manifest;
 	core_down(&rig);
 
-	manifest_path(m2, name);
-	core_flip(&rig, name, 130, 0x10);
-	/* the older one does not reach far enough: refuse */
+	/* in one copy: nothing is missing */
+	manifest_path(m1, name);
+	core_flip(&rig, name, core_file_size(&rig, name) - 5, 0x10);
+	assert_int_equal(try_boot(&rig, rig.wal, &info), LTG_OK);
+	assert_int_equal(info.manifest, m2);
+	assert_non_null(strstr(rig.log, "0000000000000001.manifest is missing, damaged"));
+	core_down(&rig);
+	ltg_manifest_copy_name(name, m1, 1, false);
+	core_flip(&rig, name, core_file_size(&rig, name) - 5, 0x10);
+	/* in both: what comes before does not reach far enough: refuse */
 	assert_int_equal(try_boot(&rig, rig.wal, &info), LTG_CORRUPT);
 	assert_true(core_file_size(&rig, name) > 0);
 	core_down(&rig);
 	/* if the log is there to replay, use it */
 	assert_int_equal(try_boot(&rig, d1, &info), LTG_OK);
 	assert_int_equal(info.manifest, m1);
-	assert_int_equal(info.manifests_skipped, 1);
 	assert_int_equal(info.durable, d1);
 	assert_rows(&rig, core_store(&rig, 1, 0), 10, 1);
-	/* the damaged one is gone, and so is its file */
-	assert_int_equal(core_file_size(&rig, name), -1);
+	/* the damaged one's file is gone */
 	assert_int_equal(core_count_files(&rig, ".run"), 1);
 	core_check(&rig);
 	/* numbers go on above everything that was there */
 	put_rows(&rig, core_store(&rig, 1, 0), 5, 3);
 	assert_int_equal(core_flush(&rig), LTG_OK);
-	assert_true(rig.sh->manifest > m2);
+	assert_true(rig.sh->manifest > m1);
 	core_check(&rig);
 	core_close(&rig);
 }
@@ -385,13 +390,15 @@ test_newer_version(void **state)
 	core_close(&rig);
 }
 
-/* Every flipped byte of the newest manifest: another is used, or it is refused. */
+/* Every flipped byte of one copy: the other is used; of both: refused. */
 static void
 test_flip_manifest(void **state)
 {
 	CoreRig		rig;
 	LtgLoadInfo info;
-	char		name[LTG_NAME_MAX];
+	char		name[LTG_NAME_MAX],
+				second[LTG_NAME_MAX];
+	uint64_t	m;
 	long		size;
 
 	(void) state;
@@ -399,15 +406,23 @@ test_flip_manifest(void **state)
 	core_boot(&rig, true);
 	put_rows(&rig, core_store(&rig, 1, 0), 3, 1);
 	assert_int_equal(core_flush(&rig), LTG_OK);
-	ltg_manifest_name(name, rig.sh->manifest);
+	m = rig.sh->manifest;
+	ltg_manifest_name(name, m);
 	core_down(&rig);
 	size = core_file_size(&rig, name);
+	ltg_manifest_copy_name(second, m, 1, false);
 	for (long i = 0; i < size; i++)
 	{
 		core_flip(&rig, name, i, 0x41);
+		assert_int_equal(try_boot(&rig, rig.wal, &info), LTG_OK);
+		core_down(&rig);
+		core_flip(&rig, second, i, 0x41);
 		assert_int_equal(try_boot(&rig, 0, &info), LTG_CORRUPT);
 		core_down(&rig);
 		core_flip(&rig, name, i, 0x41);
+		assert_int_equal(try_boot(&rig, rig.wal, &info), LTG_OK);
+		core_down(&rig);
+		core_flip(&rig, second, i, 0x41);
 	}
 	assert_int_equal(try_boot(&rig, 0, &info), LTG_OK);
 	assert_rows(&rig, core_store(&rig, 1, 0), 3, 1);
@@ -527,7 +542,7 @@ test_load_failures(void **state)
 				break;
 		}
 	core_boot(&rig, true);
-	assert_int_equal(ltg_remove_obsolete(rig.s, rig.wal, &removed), LTG_OK);
+	assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 	core_check(&rig);
 	core_close(&rig);
 }

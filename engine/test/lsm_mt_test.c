@@ -481,7 +481,7 @@ compactor(void *arg)
 		if (!r.compacted)
 			sleep_ms(1);
 		if (next_random(&rnd) % 8 == 0)
-			OK(s, ltg_remove_obsolete(s, ltg_durable(s), &removed));
+			OK(s, ltg_remove_obsolete(s, &removed));
 	}
 	ltg_session_close(s);
 	return NULL;

@@ -23,10 +23,9 @@ drop(CoreRig *rig, uint32_t relation)
 }
 
 static void
-test_checkpoints(void **state)
+test_newest(void **state)
 {
 	CoreRig		rig;
-	LtgSeq		redo[11];
 	uint32_t	removed;
 
 	(void) state;
@@ -35,96 +34,33 @@ test_checkpoints(void **state)
 	for (uint32_t i = 1; i <= 10; i++)
 	{
 		put_rows(&rig, core_store(&rig, i, 0), 10, i);
-		redo[i] = rig.wal;
 		assert_int_equal(core_flush(&rig), LTG_OK);
 		if (i > 1)
 			drop(&rig, i - 1);
 	}
-	assert_int_equal(core_flush(&rig), LTG_OK);
+	/* the ninth drop is in no manifest yet */
 	assert_int_equal(core_count_files(&rig, ".run"), 10);
-
-	/* the last completed checkpoint is the fourth */
-	assert_int_equal(ltg_remove_obsolete(rig.s, redo[4], &removed), LTG_OK);
-	/* kept is the manifest with D >= redo[4]: it names files 3 (dropped just
-	 * after the cut) and up */
-	assert_int_equal(core_count_files(&rig, ".run"), 10 - removed);
-	assert_true(removed >= 2 && removed <= 3);
-	core_check(&rig);
-	{
-		/* every manifest that is left is whole */
-		uint64_t   *numbers;
-		uint32_t	n;
-
-		assert_int_equal(ltg_manifest_list(rig.s, &numbers, &n), LTG_OK);
-		for (uint32_t i = 0; i < n; i++)
-		{
-			LtgManifest m = {0};
-
-			assert_int_equal(ltg_manifest_read(rig.s, numbers[i], &m), LTG_OK);
-			assert_true(m.h.durable >= redo[4]);
-			for (uint32_t j = 0; j < m.h.n_files; j++)
-			{
-				uint64_t	bytes;
-
-				assert_int_equal(ltg_file_verify(rig.s, m.files[j].id, &bytes, NULL, NULL), LTG_OK);
-			}
-			ltg_manifest_free(rig.s, &m);
-		}
-		rig.port->free(rig.port, numbers);
-	}
-	assert_int_equal(ltg_remove_obsolete(rig.s, ltg_durable(rig.s), &removed), LTG_OK);
+	assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
+	assert_int_equal(removed, 8);
+	assert_int_equal(core_flush(&rig), LTG_OK);
+	assert_int_equal(ltg_publish_pending(rig.s, true), LTG_OK);
+	assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
+	assert_int_equal(removed, 1);
 	assert_int_equal(core_count_files(&rig, ".run"), 1);
 	assert_int_equal(core_count_files(&rig, ".manifest"), 1);
 	assert_int_equal(core_get(&rig, core_store(&rig, 10, 0), 3), 10);
-	/* redo beyond everything: the newest is kept */
-	assert_int_equal(ltg_remove_obsolete(rig.s, UINT64_MAX, &removed), LTG_OK);
-	assert_int_equal(removed, 0);
+	core_check(&rig);
+	core_down(&rig);
+
+	/* what another server wrote is not appended to: a new one takes its place */
+	core_boot(&rig, true);
+	put_rows(&rig, core_store(&rig, 10, 0), 10, 11);
+	assert_int_equal(core_flush(&rig), LTG_OK);
+	assert_int_equal(core_count_files(&rig, ".manifest"), 2);
+	assert_int_equal(core_count_files(&rig, ".manifest2"), 2);
+	assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 	assert_int_equal(core_count_files(&rig, ".manifest"), 1);
-	core_check(&rig);
-	core_close(&rig);
-}
-
-/* Older manifests stay whole over a restart. */
-static void
-test_over_restart(void **state)
-{
-	CoreRig		rig;
-	LtgLoadInfo info;
-	LtgLoadOptions opt = {0};
-	LtgSeq		redo;
-	uint64_t	newest;
-	uint32_t	removed;
-	char		name[LTG_NAME_MAX];
-
-	(void) state;
-	core_open(&rig);
-	core_boot(&rig, true);
-	put_rows(&rig, core_store(&rig, 1, 0), 10, 1);
-	put_rows(&rig, core_store(&rig, 2, 0), 10, 1);
-	assert_int_equal(core_flush(&rig), LTG_OK);
-	redo = ltg_durable(rig.s);
-	drop(&rig, 1);
-	drop(&rig, 2);
-	put_rows(&rig, core_store(&rig, 3, 0), 10, 1);
-	assert_int_equal(core_flush(&rig), LTG_OK);
-	newest = rig.sh->manifest;
-	core_down(&rig);
-	core_boot(&rig, true);
-	assert_int_equal(ltg_remove_obsolete(rig.s, redo, &removed), LTG_OK);
-	assert_int_equal(removed, 0);
-	assert_int_equal(core_count_files(&rig, ".run"), 2);
-	core_check(&rig);
-	core_down(&rig);
-
-	/* the newest is lost: the older one has all it needs */
-	ltg_manifest_name(name, newest);
-	core_flip(&rig, name, 50, 1);
-	core_boot(&rig, false);
-	opt.min_durable = redo;
-	assert_int_equal(ltg_load(rig.s, &opt, &info), LTG_OK);
-	assert_int_equal(info.files_missing, 0);
-	assert_int_equal(info.durable, redo);
-	assert_int_equal(core_get(&rig, core_store(&rig, 2, 0), 9), 1);
+	assert_int_equal(core_count_files(&rig, ".manifest2"), 1);
 	core_check(&rig);
 	core_close(&rig);
 }
@@ -146,12 +82,12 @@ test_reader_keeps_file(void **state)
 	ltg_epoch_enter(reader);
 	drop(&rig, 1);
 	assert_int_equal(core_flush(&rig), LTG_OK);
-	assert_int_equal(ltg_remove_obsolete(rig.s, rig.wal, &removed), LTG_OK);
+	assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 	assert_int_equal(removed, 0);
 	assert_int_equal(core_count_files(&rig, ".run"), 1);
 	ltg_epoch_leave(reader);
 	before = rig.sh->files_removed;
-	assert_int_equal(ltg_remove_obsolete(rig.s, rig.wal, &removed), LTG_OK);
+	assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 	assert_int_equal(removed, 1);
 	assert_true(rig.sh->files_removed > before);
 	assert_int_equal(core_count_files(&rig, ".run"), 0);
@@ -178,7 +114,7 @@ test_free_space(void **state)
 	put_rows(&rig, core_store(&rig, 2, 0), 10, 2);
 	assert_int_equal(core_flush(&rig), LTG_OK);
 	drop(&rig, 1);
-	assert_int_equal(ltg_remove_obsolete(rig.s, 1, &removed), LTG_OK);
+	assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 	assert_int_equal(removed, 0);
 	assert_int_equal(ltg_publish_drops(rig.s), LTG_OK);
 	assert_int_equal(ltg_remove_before(rig.s, rig.sh->manifest, &removed), LTG_OK);
@@ -237,7 +173,7 @@ test_drop_during_publication(void **state)
 		assert_null(rig.stop_at);
 		core_check(&rig);
 		m = rig.sh->manifest;
-		assert_int_equal(ltg_remove_obsolete(rig.s, ltg_durable(rig.s), &removed), LTG_OK);
+		assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 		/* whatever the current manifest names is there: start from it */
 		core_down(&rig);
 		{
@@ -260,7 +196,7 @@ test_drop_during_publication(void **state)
 			assert_true(st == LTG_OK || st == LTG_NOT_FOUND);
 		}
 		assert_int_equal(core_flush(&rig), LTG_OK);
-		assert_int_equal(ltg_remove_obsolete(rig.s, rig.wal, &removed), LTG_OK);
+		assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 		assert_int_equal(core_count_files(&rig, ".run"), 0);
 		core_check(&rig);
 		core_close(&rig);
@@ -293,13 +229,13 @@ test_failures(void **state)
 			}
 			assert_int_equal(core_flush(&rig), LTG_OK);
 			ltg_posix_fail(rig.posix, kinds[k], nth, false, 0);
-			st = ltg_remove_obsolete(rig.s, rig.wal, &removed);
+			st = ltg_remove_obsolete(rig.s, &removed);
 			failed = ltg_posix_failed(rig.posix, kinds[k]);
 			ltg_posix_no_faults(rig.posix);
 			ltg_clear_error(rig.s);
 			core_check(&rig);
 			if (st != LTG_OK)
-				assert_int_equal(ltg_remove_obsolete(rig.s, rig.wal, &removed), LTG_OK);
+				assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 			assert_int_equal(core_count_files(&rig, ".run"), 1);
 			assert_int_equal(core_count_files(&rig, ".manifest"), 1);
 			assert_int_equal(core_get(&rig, core_store(&rig, 99, 0), 5), 7);
@@ -314,8 +250,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_checkpoints),
-		cmocka_unit_test(test_over_restart),
+		cmocka_unit_test(test_newest),
 		cmocka_unit_test(test_reader_keeps_file),
 		cmocka_unit_test(test_free_space),
 		cmocka_unit_test(test_drop_during_publication),

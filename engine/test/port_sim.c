@@ -690,7 +690,7 @@ sim_file_open(LtgPort *port, const char *name, LtgOpenMode mode, LtgFile **file,
 	if (strikes(s, s->faults.open))
 		return fail(err, EIO, name);
 	n = find_name(&s->cur, name);
-	if (mode == LTG_OPEN_READ && n == NULL)
+	if (mode != LTG_OPEN_CREATE && n == NULL)
 		return LTG_NOT_FOUND;
 	if (mode == LTG_OPEN_CREATE)
 	{

@@ -141,7 +141,7 @@ test_reuse(void **state)
 		uint64_t	now;
 		uint32_t	removed;
 
-		assert_int_equal(ltg_remove_obsolete(rig.s, rig.wal, &removed), LTG_OK);
+		assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 		ltg_shalloc_stats(rig.s, rig.sh->alloc, &now, &total);
 		assert_true(now <= used + used / 2);
 	}
@@ -382,11 +382,7 @@ test_drop_is_published(void **state)
 	assert_int_equal(ltg_publish_pending(rig.s, true), LTG_OK);
 	assert_true(rig.sh->manifest > manifest);
 	assert_int_equal(rig.wal_flushed, rig.wal);	/* P3 */
-	/* an older manifest with the same D is kept, and so is the file */
-	assert_int_equal(ltg_remove_obsolete(rig.s, ltg_durable(rig.s), &removed), LTG_OK);
-	assert_int_equal(removed, 0);
-	assert_int_equal(core_flush(&rig), LTG_OK);
-	assert_int_equal(ltg_remove_obsolete(rig.s, ltg_durable(rig.s), &removed), LTG_OK);
+	assert_int_equal(ltg_remove_obsolete(rig.s, &removed), LTG_OK);
 	assert_int_equal(removed, 1);
 	assert_int_equal(core_count_files(&rig, ".run"), 0);
 	assert_int_equal(core_count_files(&rig, ".manifest"), 1);

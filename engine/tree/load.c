@@ -32,8 +32,6 @@ typedef struct FileFact			/* what is known of a data file */
 {
 	LtgFileId	id;
 	uint64_t	bytes;			/* real size, when whole */
-	uint64_t	named_in;		/* newest manifest, up to the chosen one, that
-								 * names it */
 	bool		present;
 	bool		checked, whole;
 } FileFact;
@@ -47,6 +45,7 @@ typedef struct Load
 	uint32_t	n_numbers;
 	FileFact   *file;			/* sorted by id */
 	uint32_t	n_files, cap_files;
+	uint64_t	manifest_file;	/* the chosen one is in it */
 	uint64_t	max_manifest;	/* largest number and id seen, of *.tmp too */
 	LtgFileId	max_file;
 	bool		nomem;
@@ -178,10 +177,12 @@ file_whole(Load *l, const LtgManifestFile *mf, bool *whole)
 	return LTG_OK;
 }
 
+/* How many are not, and the smallest publication that added one of them. */
 static LtgStatus
-count_damaged(Load *l, const LtgManifest *m, bool stop_at_first, uint32_t *damaged)
+count_damaged(Load *l, const LtgManifest *m, uint32_t *damaged, uint64_t *added)
 {
 	*damaged = 0;
+	*added = UINT64_MAX;
 	for (uint32_t i = 0; i < m->h.n_files; i++)
 	{
 		bool		whole;
@@ -190,8 +191,8 @@ count_damaged(Load *l, const LtgManifest *m, bool stop_at_first, uint32_t *damag
 		if (whole)
 			continue;
 		(*damaged)++;
-		if (stop_at_first)
-			break;
+		if (m->files[i].added < *added)
+			*added = m->files[i].added;
 	}
 	return LTG_OK;
 }
@@ -226,6 +227,77 @@ check_runs(Load *l, LtgManifest *m)
 }
 
 /*
+ * The manifest in this file, without edits above the limit.  LTG_CORRUPT: it is not
+ * usable; the reason has been said.
+ */
+static LtgStatus
+read_manifest(Load *l, uint64_t number, uint64_t limit)
+{
+	LtgSession *s = l->s;
+	uint64_t	last = 0;
+	LtgStatus	st = ltg_manifest_read_upto(s, number, limit, &l->m, &last);
+
+	if (last > l->max_manifest)
+		l->max_manifest = last;
+	if (st == LTG_OK)
+		st = check_runs(l, &l->m);
+	if (st != LTG_CORRUPT && st != LTG_NOT_FOUND)
+		return st;
+	say(s, LTG_LOG_WARNING, "manifest %016llx is not usable: %s",
+		(unsigned long long) number, st == LTG_CORRUPT ? s->err.msg : "not found");
+	ltg_clear_error(s);
+	ltg_manifest_free(s, &l->m);
+	return LTG_CORRUPT;
+}
+
+/*
+ * The newest one in a file whose data files are whole; each edit makes another one.
+ * *found: it is in l->m.  *fallback: one that is not whole was there, the first that is
+ * noted.  LTG_CORRUPT: there is none that covers min_durable, here or in older files.
+ */
+static LtgStatus
+choose_in_file(Load *l, uint64_t number, uint64_t *fallback, bool *found)
+{
+	LtgSession *s = l->s;
+	uint64_t	limit = UINT64_MAX;
+
+	*found = false;
+	while (limit >= number)
+	{
+		uint32_t	damaged;
+		uint64_t	added;
+		LtgStatus	st = read_manifest(l, number, limit);
+
+		if (st == LTG_CORRUPT)
+		{
+			l->info->manifests_skipped++;
+			return LTG_OK;
+		}
+		LTG_TRY(st);
+		if (l->m.h.durable < l->opt->min_durable)
+		{
+			say(s, LTG_LOG_WARNING, "manifest %016llx contains the log up to %llX only, but it is needed up to %llX",
+				(unsigned long long) l->m.h.number, (unsigned long long) l->m.h.durable,
+				(unsigned long long) l->opt->min_durable);
+			ltg_manifest_free(s, &l->m);
+			return LTG_CORRUPT; /* older ones have less */
+		}
+		LTG_TRY(count_damaged(l, &l->m, &damaged, &added));
+		*found = damaged == 0;
+		if (*found)
+			return LTG_OK;
+		say(s, LTG_LOG_WARNING, "manifest %016llx names files that are missing or damaged",
+			(unsigned long long) l->m.h.number);
+		l->info->manifests_skipped++;
+		if (*fallback == 0)
+			*fallback = number;
+		limit = added - 1;
+		ltg_manifest_free(s, &l->m);
+	}
+	return LTG_OK;
+}
+
+/*
  * Newest first.  The first that is whole is chosen, else the newest readable
  * one; both must cover min_durable.
  */
@@ -233,91 +305,40 @@ static LtgStatus
 choose(Load *l)
 {
 	LtgSession *s = l->s;
-	uint64_t	fallback = 0;
+	uint64_t	fallback = 0,
+				added;
 	uint32_t	fallback_skipped = 0;
 
 	for (uint32_t i = l->n_numbers; i > 0; i--)
 	{
-		uint64_t	number = l->number[i - 1];
-		uint32_t	damaged;
-		LtgStatus	st = ltg_manifest_read(s, number, &l->m);
+		uint32_t	skipped = l->info->manifests_skipped;
+		bool		had = fallback != 0,
+					found;
+		LtgStatus	st;
 
-		if (st == LTG_OK)
-			st = check_runs(l, &l->m);
-		if (st == LTG_CORRUPT || st == LTG_NOT_FOUND)
-		{
-			say(s, LTG_LOG_WARNING, "manifest %016llx is not usable: %s",
-				(unsigned long long) number, st == LTG_CORRUPT ? s->err.msg : "not found");
-			ltg_clear_error(s);
-			ltg_manifest_free(s, &l->m);
-			l->info->manifests_skipped++;
-			continue;
-		}
-		LTG_TRY(st);
-		if (l->m.h.durable < l->opt->min_durable)
-		{
-			say(s, LTG_LOG_WARNING, "manifest %016llx contains the log up to %llX only, but it is needed up to %llX",
-				(unsigned long long) number, (unsigned long long) l->m.h.durable,
-				(unsigned long long) l->opt->min_durable);
-			ltg_manifest_free(s, &l->m);
-			break;				/* older ones have less */
-		}
-		LTG_TRY(count_damaged(l, &l->m, true, &damaged));
-		if (damaged == 0)
+		l->manifest_file = l->number[i - 1];
+		st = choose_in_file(l, l->manifest_file, &fallback, &found);
+		if (!had && fallback != 0)
+			fallback_skipped = skipped;
+		if (found)
 			return LTG_OK;
-		say(s, LTG_LOG_WARNING, "manifest %016llx names files that are missing or damaged",
-			(unsigned long long) number);
-		if (fallback == 0)
-		{
-			fallback = number;
-			fallback_skipped = l->info->manifests_skipped;
-		}
-		l->info->manifests_skipped++;
-		ltg_manifest_free(s, &l->m);
+		if (st == LTG_CORRUPT)
+			break;
+		LTG_TRY(st);
 	}
 	if (fallback != 0)
 	{
 		l->info->manifests_skipped = fallback_skipped;
+		l->manifest_file = fallback;
 		LTG_TRY(ltg_manifest_read(s, fallback, &l->m));
-		return count_damaged(l, &l->m, false, &l->info->files_missing);
+		return count_damaged(l, &l->m, &l->info->files_missing, &added);
 	}
+	l->manifest_file = 0;
 	if (l->n_numbers > 0)
 		return ltg_fail(s, LTG_CORRUPT,
 						"none of %u manifests is usable (newest: %016llx, log needed up to %llX)",
 						l->n_numbers, (unsigned long long) l->number[l->n_numbers - 1],
 						(unsigned long long) l->opt->min_durable);
-	return LTG_OK;
-}
-
-/*
- * Which of the manifests that stay names each file last; a damaged old one
- * names nothing.
- */
-static LtgStatus
-note_names(Load *l)
-{
-	LtgSession *s = l->s;
-
-	for (uint32_t i = 0; i < l->n_numbers && l->number[i] <= l->m.h.number; i++)
-	{
-		LtgManifest old = {0};
-		LtgStatus	st = ltg_manifest_read(s, l->number[i], &old);
-
-		if (st == LTG_CORRUPT || st == LTG_NOT_FOUND)
-		{
-			ltg_clear_error(s);
-			continue;
-		}
-		LTG_TRY(st);
-		for (uint32_t j = 0; j < old.h.n_files; j++)
-		{
-			FileFact   *f = find_fact(l, old.files[j].id);
-
-			if (f != NULL)
-				f->named_in = old.h.number;
-		}
-		ltg_manifest_free(s, &old);
-	}
 	return LTG_OK;
 }
 
@@ -369,11 +390,12 @@ clean_directory(Load *l)
 		return ltg_port_failed(s, st, &e);
 	for (uint32_t i = 0; i < lo.n; i++)
 		remove_leftover(s, lo.name[i]);
-	for (uint32_t i = l->n_numbers; i > 0 && l->number[i - 1] > l->m.h.number; i--)
-	{
-		ltg_manifest_name(name, l->number[i - 1]);
-		remove_leftover(s, name);
-	}
+	for (uint32_t i = l->n_numbers; i > 0 && l->number[i - 1] > l->manifest_file; i--)
+		for (int copy = 0; copy < LTG_MANIFEST_COPIES; copy++)
+		{
+			ltg_manifest_copy_name(name, l->number[i - 1], copy, false);
+			remove_leftover(s, name);
+		}
 	if (l->m.h.number == 0)
 	{
 		/* a crash before the first manifest, or the manifests were lost */
@@ -384,7 +406,7 @@ clean_directory(Load *l)
 	}
 	for (uint32_t i = 0; i < l->n_files; i++)
 	{
-		if (l->file[i].id < l->m.h.next_file_id || l->file[i].named_in != 0)
+		if (l->file[i].id < l->m.h.next_file_id)
 			continue;
 		ltg_run_name(name, l->file[i].id);
 		remove_leftover(s, name);
@@ -421,13 +443,12 @@ build_files(Load *l)
 		f = ltg_file_add(s, l->m.files[i].id, l->m.files[i].bytes);
 		if (f == NULL)
 			return ltg_fail(s, LTG_NOSHMEM, "out of shared metadata memory for files");
-		f->named_in = l->m.h.number;
 		f->missing = !whole;
 		if (!whole)
 			say(s, LTG_LOG_WARNING, "data file %016llx.run is missing or damaged; its rows cannot be read",
 				(unsigned long long) f->id);
 	}
-	/* what only older manifests name, or none */
+	/* what it does not name */
 	for (uint32_t i = 0; i < l->n_files && l->m.h.number != 0; i++)
 	{
 		if (!l->file[i].present || ltg_file_entry(s->shared, l->file[i].id) != NULL)
@@ -435,8 +456,7 @@ build_files(Load *l)
 		f = ltg_file_add(s, l->file[i].id, l->file[i].bytes);
 		if (f == NULL)
 			return ltg_fail(s, LTG_NOSHMEM, "out of shared metadata memory for files");
-		f->named_in = l->file[i].named_in;
-		ltg_file_set_obsolete(s, f);
+		ltg_file_set_obsolete(s, f, l->m.h.number);
 	}
 	return LTG_OK;
 }
@@ -527,6 +547,7 @@ unbuild(LtgSession *s)
 		while ((st = atomic_load(&sh->stores_by_id[b])) != NULL)
 			ltg_store_unlink(s, st, 0);
 	}
+	ltg_stores_published(s, UINT64_MAX);
 	for (LtgStore *st = sh->dropped_stores; st != NULL; st = st->free_next)
 		st->dropped_at = 0;
 	ltg_store_reclaim(s);
@@ -557,6 +578,8 @@ build(Load *l)
 	/* where there is nothing, nothing before min_durable is missing */
 	atomic_store(&sh->durable, l->m.h.number != 0 ? l->m.h.durable : l->opt->min_durable);
 	atomic_store(&sh->manifest, l->m.h.number);
+	sh->manifest_file = l->manifest_file;
+	sh->manifest_end = 0;		/* what was read must not be appended to (M2) */
 	LTG_TRY(build_files(l));
 	LTG_TRY(build_stores(l));
 	for (uint32_t i = 0; i < l->m.h.n_files; i++)
@@ -564,7 +587,7 @@ build(Load *l)
 		LtgSharedFile *f = ltg_file_entry(sh, l->m.files[i].id);
 
 		if (f->refs == 0)
-			ltg_file_set_obsolete(s, f);
+			ltg_file_set_obsolete(s, f, l->m.h.number + 1);
 	}
 	raise_to(&sh->next_file_id, l->m.h.next_file_id);
 	raise_to(&sh->next_file_id, l->max_file + 1);
@@ -587,7 +610,6 @@ load(Load *l)
 
 	LTG_TRY(list_directory(l));
 	LTG_TRY(choose(l));
-	LTG_TRY(note_names(l));
 	LTG_STOP_POINT(s->port, "load:chosen");
 	LTG_TRY(clean_directory(l));
 	taken = ltg_meta_enter(s);

@@ -1,6 +1,6 @@
 /*
  * manifest.c
- *	  Encoding, decoding, writing and reading manifests (format: manifest.h).
+ *	  Encoding and decoding manifests and their edits (format: manifest.h).
  *
  * Nothing here touches the shared region; everything is private memory of the
  * session.  Every count and reference of a decoded manifest has been checked,
@@ -18,38 +18,44 @@
 #include "tree/state.h"
 
 #define MAGIC UINT64_C(0x31494e414d47544c)	/* "LTGMANI1" */
+#define MAGIC_EDIT UINT64_C(0x315449444547544c)	/* "LTGEDIT1" */
 #define FILE_SIZE 16
 #define STORE_SIZE 64
 #define STORE_SIZE_V1 56
 #define DROP_SIZE 32
+#define REMOVED_SIZE 24
 #define MERGED_SIZE (8 + 8 + 2 + LTG_BOUND_BYTES)
 
 /* ---- names ---- */
 
 void
+ltg_manifest_copy_name(char *buf, uint64_t number, int copy, bool tmp)
+{
+	snprintf(buf, LTG_NAME_MAX, "%016llx.manifest%s%s", (unsigned long long) number,
+			 copy == 0 ? "" : "2", tmp ? ".tmp" : "");
+}
+
+void
 ltg_manifest_name(char *buf, uint64_t number)
 {
-	snprintf(buf, LTG_NAME_MAX, "%016llx.manifest", (unsigned long long) number);
+	ltg_manifest_copy_name(buf, number, 0, false);
 }
 
 void
 ltg_manifest_tmp_name(char *buf, uint64_t number)
 {
-	snprintf(buf, LTG_NAME_MAX, "%016llx.manifest.tmp", (unsigned long long) number);
+	ltg_manifest_copy_name(buf, number, 0, true);
 }
 
 bool
 ltg_parse_manifest_name(const char *name, uint64_t *number, bool *is_tmp)
 {
-	return ltg_parse_name(name, ".manifest", number, is_tmp);
+	return ltg_parse_name(name, ".manifest", number, is_tmp) ||
+		ltg_parse_name(name, ".manifest2", number, is_tmp);
 }
 
-/* An error that names the manifest. */
-static LtgStatus damaged(LtgSession *s, uint64_t number, LtgStatus st, const char *fmt,...)
-			__attribute__((format(printf, 4, 5)));
-
-static LtgStatus
-damaged(LtgSession *s, uint64_t number, LtgStatus st, const char *fmt,...)
+LtgStatus
+ltg_manifest_failed(LtgSession *s, uint64_t number, LtgStatus st, const char *fmt,...)
 {
 	bool		first = s->err.status == LTG_OK;
 	char		msg[sizeof(s->err.msg)];
@@ -81,6 +87,8 @@ ltg_manifest_free(LtgSession *s, LtgManifest *m)
 		port->free(port, m->drops);
 	if (m->merged != NULL)
 		port->free(port, m->merged);
+	if (m->removed != NULL)
+		port->free(port, m->removed);
 	memset(m, 0, sizeof(*m));
 }
 
@@ -107,7 +115,7 @@ LtgStatus
 ltg_manifest_add_file(LtgSession *s, LtgManifest *m, LtgFileId id, uint64_t bytes)
 {
 	LTG_TRY(grow(s, (void **) &m->files, m->h.n_files, &m->cap_files, sizeof(*m->files)));
-	m->files[m->h.n_files++] = (LtgManifestFile) {id, bytes};
+	m->files[m->h.n_files++] = (LtgManifestFile) {id, bytes, m->h.number};
 	return LTG_OK;
 }
 
@@ -145,6 +153,14 @@ ltg_manifest_add_merged(LtgSession *s, LtgManifest *m, const LtgManifestMerged *
 {
 	LTG_TRY(grow(s, (void **) &m->merged, m->h.n_merged, &m->cap_merged, sizeof(*m->merged)));
 	m->merged[m->h.n_merged++] = *g;
+	return LTG_OK;
+}
+
+LtgStatus
+ltg_manifest_add_removed(LtgSession *s, LtgManifest *m, const LtgManifestRemoved *r)
+{
+	LTG_TRY(grow(s, (void **) &m->removed, m->h.n_removed, &m->cap_removed, sizeof(*m->removed)));
+	m->removed[m->h.n_removed++] = *r;
 	return LTG_OK;
 }
 
@@ -193,7 +209,7 @@ put_header(uint8_t *p, const LtgManifestHeader *h)
 	uint8_t    *start = p;
 
 	memset(p, 0, LTG_MANIFEST_HEADER);
-	p = put64(p, MAGIC);
+	p = put64(p, h->edit ? MAGIC_EDIT : MAGIC);
 	p = put32(p, LTG_MANIFEST_VERSION);
 	p = put32(p, LTG_MANIFEST_HEADER);
 	p = put64(p, h->bytes);
@@ -206,7 +222,8 @@ put_header(uint8_t *p, const LtgManifestHeader *h)
 	p = put32(p, h->n_stores);
 	p = put32(p, h->n_runs);
 	p = put32(p, h->n_drops);
-	(void) put32(p, h->n_merged);
+	p = put32(p, h->n_merged);
+	(void) put32(p, h->n_removed);
 	ltg_store32(start + LTG_MANIFEST_HEADER - 4,
 				ltg_crc32c(0, start, LTG_MANIFEST_HEADER - 4));
 }
@@ -219,7 +236,8 @@ manifest_bytes(const LtgManifestHeader *h, uint32_t run_size)
 
 	return LTG_MANIFEST_HEADER + (uint64_t) h->n_files * FILE_SIZE +
 		(uint64_t) h->n_stores * store_size + (uint64_t) h->n_runs * run_size +
-		(uint64_t) h->n_drops * DROP_SIZE + (uint64_t) h->n_merged * MERGED_SIZE + 4;
+		(uint64_t) h->n_drops * DROP_SIZE + (uint64_t) h->n_merged * MERGED_SIZE +
+		(uint64_t) h->n_removed * REMOVED_SIZE + 4;
 }
 
 LtgStatus
@@ -267,6 +285,12 @@ ltg_manifest_encode(LtgSession *s, LtgManifest *m, uint8_t **buf, size_t *len)
 	}
 	for (uint32_t i = 0; i < m->h.n_merged; i++)
 		p = put_merged(p, &m->merged[i]);
+	for (uint32_t i = 0; i < m->h.n_removed; i++)
+	{
+		p = put64(p, m->removed[i].store_id);
+		p = put64(p, m->removed[i].file);
+		p = put64(p, m->removed[i].root_offset);
+	}
 	m->h.bytes = (uint64_t) (p - start) + 4;
 	LTG_ASSERT(m->h.bytes <= most);
 	put_header(start, &m->h);
@@ -280,7 +304,7 @@ ltg_manifest_encode(LtgSession *s, LtgManifest *m, uint8_t **buf, size_t *len)
 
 /* buf has at least LTG_MANIFEST_HEADER bytes. */
 static LtgStatus
-decode_header(LtgSession *s, const uint8_t *buf, uint64_t number, LtgManifestHeader *h)
+decode_header(LtgSession *s, const uint8_t *buf, uint64_t number, bool edit, LtgManifestHeader *h)
 {
 	LtgReader	r = ltg_reader(buf, LTG_MANIFEST_HEADER);
 	uint64_t	magic = ltg_read_u64(&r);
@@ -288,13 +312,13 @@ decode_header(LtgSession *s, const uint8_t *buf, uint64_t number, LtgManifestHea
 	uint32_t	header = ltg_read_u32(&r);
 	uint32_t	crc = ltg_crc32c(0, buf, LTG_MANIFEST_HEADER - 4);
 
-	if (magic != MAGIC)
-		return damaged(s, number, LTG_CORRUPT, "manifest has a wrong magic number");
+	if (magic != (edit ? MAGIC_EDIT : MAGIC))
+		return ltg_manifest_failed(s, number, LTG_CORRUPT, "manifest has a wrong magic number");
 	if (crc != ltg_load32(buf + LTG_MANIFEST_HEADER - 4))
-		return damaged(s, number, LTG_CORRUPT, "manifest header has checksum %08X, expected %08X",
+		return ltg_manifest_failed(s, number, LTG_CORRUPT, "manifest header has checksum %08X, expected %08X",
 					crc, ltg_load32(buf + LTG_MANIFEST_HEADER - 4));
 	if (version == 0 || version > LTG_MANIFEST_VERSION)
-		return damaged(s, number, LTG_VERSION,
+		return ltg_manifest_failed(s, number, LTG_VERSION,
 					"manifest has format version %u, this library knows versions up to %d",
 					version, LTG_MANIFEST_VERSION);
 	h->version = version;
@@ -309,9 +333,12 @@ decode_header(LtgSession *s, const uint8_t *buf, uint64_t number, LtgManifestHea
 	h->n_runs = ltg_read_u32(&r);
 	h->n_drops = ltg_read_u32(&r);
 	h->n_merged = version >= 4 ? ltg_read_u32(&r) : 0;
-	if (header != LTG_MANIFEST_HEADER || h->number != number ||
+	h->n_removed = version >= 5 ? ltg_read_u32(&r) : 0;
+	h->edit = edit;
+	if (header != LTG_MANIFEST_HEADER || (edit ? h->number <= number : h->number != number) ||
+		(!edit && h->n_removed != 0) ||
 		h->bytes < manifest_bytes(h, 1))
-		return damaged(s, number, LTG_CORRUPT, "manifest header contradicts itself or its name");
+		return ltg_manifest_failed(s, number, LTG_CORRUPT, "manifest header contradicts itself or its name");
 	return LTG_OK;
 }
 
@@ -354,8 +381,8 @@ compare_file(const void *a, const void *b)
 }
 
 /* References and counts: all that users of a decoded manifest rely on. */
-static bool
-manifest_consistent(LtgManifest *m)
+bool
+ltg_manifest_consistent(LtgManifest *m)
 {
 	if (m->h.n_files > 1)
 		qsort(m->files, m->h.n_files, sizeof(*m->files), compare_file);
@@ -373,7 +400,7 @@ manifest_consistent(LtgManifest *m)
 	}
 	for (uint32_t i = 0; i < m->h.n_runs; i++)
 	{
-		LtgManifestFile want = {m->runs[i].file, 0};
+		LtgManifestFile want = {.id = m->runs[i].file};
 		LtgManifestFile *f = m->h.n_files == 0 ? NULL :
 			bsearch(&want, m->files, m->h.n_files, sizeof(want), compare_file);
 
@@ -450,12 +477,21 @@ decode_body(LtgSession *s, LtgReader *r, LtgManifest *m, const LtgManifestHeader
 		get_merged(r, &g);
 		LTG_TRY(ltg_manifest_add_merged(s, m, &g));
 	}
+	for (uint32_t i = 0; i < h->n_removed && ltg_reader_ok(r); i++)
+	{
+		LtgManifestRemoved d;
+
+		d.store_id = ltg_read_u64(r);
+		d.file = ltg_read_u64(r);
+		d.root_offset = ltg_read_u64(r);
+		LTG_TRY(ltg_manifest_add_removed(s, m, &d));
+	}
 	return LTG_OK;
 }
 
-LtgStatus
-ltg_manifest_decode(LtgSession *s, const uint8_t *buf, size_t len, uint64_t number,
-					LtgManifest *m)
+/* The checkpoint or edit at the start of buf. */
+static LtgStatus
+decode(LtgSession *s, const uint8_t *buf, size_t len, uint64_t number, bool edit, LtgManifest *m)
 {
 	LtgManifestHeader h = {0};
 	LtgReader	r;
@@ -463,224 +499,39 @@ ltg_manifest_decode(LtgSession *s, const uint8_t *buf, size_t len, uint64_t numb
 	uint32_t	crc;
 
 	if (len < LTG_MANIFEST_HEADER + 4)
-		return damaged(s, number, LTG_CORRUPT, "manifest is %zu bytes long, too short", len);
-	LTG_TRY(decode_header(s, buf, number, &h));
-	if (h.bytes != len)
-		return damaged(s, number, LTG_CORRUPT, "manifest is %zu bytes long, expected %llu",
-					len, (unsigned long long) h.bytes);
+		return ltg_manifest_failed(s, number, LTG_CORRUPT, "manifest is %zu bytes long, too short", len);
+	LTG_TRY(decode_header(s, buf, number, edit, &h));
+	if (h.version < 5 ? h.bytes != len : h.bytes > len)
+		return ltg_manifest_failed(s, number, LTG_CORRUPT, "manifest is %zu bytes long, expected %llu",
+								   len, (unsigned long long) h.bytes);
+	len = (size_t) h.bytes;
 	crc = ltg_crc32c(0, buf, len - 4);
 	if (crc != ltg_load32(buf + len - 4))
-		return damaged(s, number, LTG_CORRUPT, "manifest has checksum %08X, expected %08X",
-					crc, ltg_load32(buf + len - 4));
+		return ltg_manifest_failed(s, number, LTG_CORRUPT, "manifest has checksum %08X, expected %08X",
+								   crc, ltg_load32(buf + len - 4));
 
 	r = ltg_reader(buf + LTG_MANIFEST_HEADER, len - LTG_MANIFEST_HEADER - 4);
+	m->h.number = h.number;
 	st = decode_body(s, &r, m, &h);
 	if (st == LTG_OK && (!ltg_reader_ok(&r) || ltg_reader_left(&r) != 0))
-		st = damaged(s, number, LTG_CORRUPT, "manifest contains impossible values");
-	if (st == LTG_OK)
-	{
-		m->h = h;
-		if (!manifest_consistent(m))
-			st = damaged(s, number, LTG_CORRUPT, "manifest refers to what it does not contain");
-	}
+		st = ltg_manifest_failed(s, number, LTG_CORRUPT, "manifest contains impossible values");
+	m->h = st == LTG_OK ? h : m->h;
+	if (st == LTG_OK && !edit && !ltg_manifest_consistent(m))
+		st = ltg_manifest_failed(s, number, LTG_CORRUPT, "manifest refers to what it does not contain");
 	if (st != LTG_OK)
 		ltg_manifest_free(s, m);
 	return st;
 }
 
-/* ---- files ---- */
-
-/*
- * Until the rename the file has a temporary name; after it, a failure must
- * take the final one away again: the caller goes on as if this manifest had
- * never been, and will remove files that it names.
- */
-static LtgStatus
-write_file(LtgSession *s, uint64_t number, const uint8_t *buf, size_t len)
+LtgStatus
+ltg_manifest_decode(LtgSession *s, const uint8_t *buf, size_t len, uint64_t number,
+					LtgManifest *m)
 {
-	LtgPort    *port = s->port;
-	LtgError	e = {0},
-				ignored = {0};
-	LtgFile    *file = NULL;
-	char		tmp[LTG_NAME_MAX],
-				name[LTG_NAME_MAX];
-	LtgStatus	st;
-
-	ltg_manifest_tmp_name(tmp, number);
-	ltg_manifest_name(name, number);
-	st = port->file_open(port, tmp, LTG_OPEN_CREATE, &file, &e);
-	if (st != LTG_OK)
-		return ltg_port_failed(s, st, &e);
-	st = port->file_write(port, file, buf, len, 0, &e);
-	if (st == LTG_OK)
-		st = port->file_sync(port, file, &e);
-	port->file_close(port, file);
-	LTG_STOP_POINT(port, "manifest:before-rename");
-	if (st == LTG_OK)
-		st = port->file_rename(port, tmp, name, &e);
-	if (st != LTG_OK)
-	{
-		(void) ltg_port_failed(s, st, &e);
-		if (port->file_remove(port, tmp, &ignored) != LTG_OK)
-			port->log(port, LTG_LOG_WARNING, "could not remove a temporary manifest");
-		return st;
-	}
-	st = port->dir_sync(port, &e);
-	if (st != LTG_OK)
-	{
-		(void) ltg_port_failed(s, st, &e);
-		if (port->file_remove(port, name, &ignored) != LTG_OK)
-			port->log(port, LTG_LOG_WARNING, "could not remove an unpublished manifest");
-	}
-	return st;
+	return decode(s, buf, len, number, false, m);
 }
 
 LtgStatus
-ltg_manifest_write(LtgSession *s, LtgManifest *m)
+ltg_edit_decode(LtgSession *s, const uint8_t *buf, size_t len, uint64_t number, LtgManifest *m)
 {
-	uint8_t    *buf;
-	size_t		len;
-	LtgStatus	st;
-
-	LTG_TRY(ltg_manifest_encode(s, m, &buf, &len));
-	st = write_file(s, m->h.number, buf, len);
-	s->port->free(s->port, buf);
-	return st;
-}
-
-/* The first max bytes of the manifest; *buf from port->alloc. */
-static LtgStatus
-read_file(LtgSession *s, uint64_t number, size_t max, uint8_t **buf, size_t *len)
-{
-	LtgPort    *port = s->port;
-	LtgError	e = {0};
-	LtgFile    *file = NULL;
-	uint64_t	size = 0;
-	size_t		nread = 0;
-	char		name[LTG_NAME_MAX];
-	LtgStatus	st;
-
-	*buf = NULL;
-	ltg_manifest_name(name, number);
-	st = port->file_open(port, name, LTG_OPEN_READ, &file, &e);
-	if (st == LTG_NOT_FOUND)
-		return st;
-	if (st != LTG_OK)
-		return ltg_port_failed(s, st, &e);
-	st = port->file_size(port, file, &size, &e);
-	if (st == LTG_OK)
-	{
-		*len = size < max ? (size_t) size : max;
-		*buf = port->alloc(port, *len + 1);
-		if (*buf == NULL)
-			st = ltg_fail(s, LTG_NOMEM, "out of memory for a manifest of %zu bytes", *len);
-	}
-	if (st == LTG_OK)
-		st = port->file_read(port, file, *buf, *len, 0, &nread, &e);
-	port->file_close(port, file);
-	*len = nread;
-	if (st != LTG_OK)
-	{
-		if (*buf != NULL)
-			port->free(port, *buf);
-		*buf = NULL;
-		return st == LTG_NOMEM ? st : ltg_port_failed(s, st, &e);
-	}
-	return LTG_OK;
-}
-
-LtgStatus
-ltg_manifest_read(LtgSession *s, uint64_t number, LtgManifest *m)
-{
-	uint8_t    *buf;
-	size_t		len = 0;
-	LtgStatus	st;
-
-	LTG_TRY(read_file(s, number, SIZE_MAX - 1, &buf, &len));
-	st = ltg_manifest_decode(s, buf, len, number, m);
-	s->port->free(s->port, buf);
-	return st;
-}
-
-LtgStatus
-ltg_manifest_read_header(LtgSession *s, uint64_t number, LtgManifestHeader *h)
-{
-	uint8_t    *buf;
-	size_t		len = 0;
-	LtgStatus	st;
-
-	LTG_TRY(read_file(s, number, LTG_MANIFEST_HEADER, &buf, &len));
-	if (len < LTG_MANIFEST_HEADER)
-		st = damaged(s, number, LTG_CORRUPT, "manifest is %zu bytes long, too short", len);
-	else
-		st = decode_header(s, buf, number, h);
-	s->port->free(s->port, buf);
-	return st;
-}
-
-typedef struct NumberList
-{
-	LtgPort    *port;
-	uint64_t   *number;
-	uint32_t	n, cap;
-	bool		nomem;
-} NumberList;
-
-static void
-collect_number(void *arg, const char *name)
-{
-	NumberList *l = arg;
-	uint64_t	number;
-	bool		is_tmp;
-
-	if (l->nomem || !ltg_parse_manifest_name(name, &number, &is_tmp) || is_tmp)
-		return;
-	if (l->n == l->cap)
-	{
-		uint32_t	cap = l->cap == 0 ? 32 : l->cap * 2;
-		void	   *p = l->number == NULL ? l->port->alloc(l->port, cap * sizeof(uint64_t)) :
-			l->port->realloc(l->port, l->number, cap * sizeof(uint64_t));
-
-		if (p == NULL)
-		{
-			l->nomem = true;
-			return;
-		}
-		l->number = p;
-		l->cap = cap;
-	}
-	l->number[l->n++] = number;
-}
-
-static int
-compare_number(const void *a, const void *b)
-{
-	uint64_t	x = *(const uint64_t *) a,
-				y = *(const uint64_t *) b;
-
-	return (x > y) - (x < y);
-}
-
-LtgStatus
-ltg_manifest_list(LtgSession *s, uint64_t **numbers, uint32_t *n)
-{
-	NumberList	l = {.port = s->port};
-	LtgError	e = {0};
-	LtgStatus	st = s->port->dir_list(s->port, collect_number, &l, &e);
-
-	if (st != LTG_OK)
-		st = ltg_port_failed(s, st, &e);
-	else if (l.nomem)
-		st = ltg_fail(s, LTG_NOMEM, "out of memory for the list of manifests");
-	if (st != LTG_OK)
-	{
-		if (l.number != NULL)
-			s->port->free(s->port, l.number);
-		return st;
-	}
-	if (l.n > 1)
-		qsort(l.number, l.n, sizeof(uint64_t), compare_number);
-	*numbers = l.number;
-	*n = l.n;
-	return LTG_OK;
+	return decode(s, buf, len, number, true, m);
 }

@@ -9,10 +9,9 @@
  *	 O2. When the last reference goes, obsolete_at becomes a manifest number N
  *		 such that no manifest numbered N or higher names the file; it never
  *		 comes back into use.
- *	 O3. A file is removed when every manifest that is kept is numbered
- *		 obsolete_at or higher, and no session is in an epoch that began
- *		 before the last reference went.  Manifests go before the files they
- *		 name.
+ *	 O3. A file is removed when manifest obsolete_at, or a later one, is
+ *		 durable, and no session is in an epoch that began before the last
+ *		 reference went.  Files of older manifests go first.
  *
  * The table is guarded by LTG_LOCK_META, which is not held over system calls:
  * an obsolete entry stays in the table until its file is gone, so removals may
@@ -73,24 +72,23 @@ ltg_file_ref(LtgSession *s, LtgFileId id)
 }
 
 void
-ltg_file_set_obsolete(LtgSession *s, LtgSharedFile *f)
+ltg_file_set_obsolete(LtgSession *s, LtgSharedFile *f, uint64_t from)
 {
 	LTG_ASSERT(f->refs == 0 && f->obsolete_at == 0);
-	/* without references, no later manifest will name it */
-	f->obsolete_at = f->named_in + 1;
+	f->obsolete_at = from;
 	f->epoch_stamp = ltg_epoch_stamp(s->shared->epochs);
 	s->shared->n_obsolete++;
 	s->shared->obsolete_bytes += f->bytes;
 }
 
 void
-ltg_file_unref(LtgSession *s, LtgFileId id)
+ltg_file_unref(LtgSession *s, LtgFileId id, uint64_t from)
 {
 	LtgSharedFile *f = ltg_file_entry(s->shared, id);
 
 	LTG_ASSERT(f != NULL && f->refs > 0);
 	if (--f->refs == 0)
-		ltg_file_set_obsolete(s, f);
+		ltg_file_set_obsolete(s, f, from);
 }
 
 void
@@ -126,52 +124,14 @@ ltg_obsolete(LtgSession *s, LtgObsolete *o)
 
 /* ---- removal ---- */
 
-/*
- * The first of the rising numbers that is kept: the oldest with D >= redo, or
- * else the newest.  D rises with the number.  A header that can't be read says
- * nothing: it counts as too old, but never beyond the current manifest.
- */
-static LtgStatus
-first_kept(LtgSession *s, const uint64_t *number, uint32_t n, LtgSeq redo, uint32_t *first)
-{
-	uint32_t	lo = 0,
-				hi = n - 1;		/* the answer is in lo..hi */
-
-	while (lo < hi)
-	{
-		uint32_t	mid = lo + (hi - lo) / 2;
-		LtgManifestHeader h = {0};
-		LtgStatus	st = ltg_manifest_read_header(s, number[mid], &h);
-
-		if (st == LTG_CORRUPT)
-			ltg_clear_error(s);
-		else if (st != LTG_OK && st != LTG_NOT_FOUND)
-			return st;
-		if (st == LTG_OK && h.durable >= redo)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	*first = lo;
-	return LTG_OK;
-}
-
 static LtgStatus
 remove_manifests(LtgSession *s, const uint64_t *number, uint32_t n)
 {
 	LtgPort    *port = s->port;
 	LtgError	e = {0};
-	char		name[LTG_NAME_MAX];
 
 	for (uint32_t i = 0; i < n; i++)
-	{
-		LtgStatus	st;
-
-		ltg_manifest_name(name, number[i]);
-		st = port->file_remove(port, name, &e);
-		if (st != LTG_OK && st != LTG_NOT_FOUND)
-			return ltg_port_failed(s, st, &e);
-	}
+		LTG_TRY(ltg_manifest_remove(s, number[i]));
 	/* a manifest must not come back after a crash when its files do not */
 	if (n > 0)
 	{
@@ -187,7 +147,7 @@ remove_manifests(LtgSession *s, const uint64_t *number, uint32_t n)
 
 /* META inside: up to BATCH files that may go, with ids above `after`. */
 static uint32_t
-pick_files(LtgSession *s, uint64_t oldest_kept, LtgFileId *id)
+pick_files(LtgSession *s, uint64_t newest, LtgFileId *id)
 {
 	LtgShared  *sh = s->shared;
 	uint32_t	n = 0;
@@ -195,11 +155,10 @@ pick_files(LtgSession *s, uint64_t oldest_kept, LtgFileId *id)
 
 	for (uint32_t b = 0; sh->n_obsolete > 0 && b < sh->file_buckets && n < BATCH; b++)
 		for (LtgSharedFile *f = sh->files_by_id[b]; f != NULL && n < BATCH; f = f->next)
-			if (f->obsolete_at != 0 && f->obsolete_at <= oldest_kept &&
+			if (f->obsolete_at != 0 && f->obsolete_at <= newest &&
 				ltg_epoch_passed(sh->epochs, f->epoch_stamp))
 			{
 				LTG_ASSERT(f->refs == 0);
-				LTG_ASSERT(f->named_in < oldest_kept);
 				id[n++] = f->id;
 			}
 	ltg_meta_leave(s, taken);
@@ -231,7 +190,7 @@ remove_file(LtgSession *s, LtgFileId id)
 }
 
 static LtgStatus
-remove_files(LtgSession *s, uint64_t oldest_kept, bool all, uint32_t *removed)
+remove_files(LtgSession *s, uint64_t newest, bool all, uint32_t *removed)
 {
 	LtgFileId	id[BATCH];
 	LtgStatus	st = LTG_OK;
@@ -241,7 +200,7 @@ remove_files(LtgSession *s, uint64_t oldest_kept, bool all, uint32_t *removed)
 	{
 		uint32_t	before = *removed;
 
-		n = pick_files(s, oldest_kept, id);
+		n = pick_files(s, newest, id);
 		for (uint32_t i = 0; st == LTG_OK && i < n; i++)
 		{
 			st = remove_file(s, id[i]);
@@ -258,56 +217,48 @@ remove_files(LtgSession *s, uint64_t oldest_kept, bool all, uint32_t *removed)
 }
 
 /*
- * Up to manifest `newest`, which stays, as do its files and whatever came later:
- * of the manifests before it those go that the first one with D >= redo follows.
+ * Up to manifest `newest`, which stays, as do its files and whatever came later.
+ * It is in the file with the greatest number that is not above its own.
  */
 static LtgStatus
-remove_obsolete(LtgSession *s, uint64_t newest, LtgSeq redo, bool all, uint32_t *removed)
+remove_obsolete(LtgSession *s, uint64_t newest, bool all, uint32_t *removed)
 {
-	LtgShared  *sh = s->shared;
 	uint64_t   *number = NULL;
-	uint32_t	n = 0,
-				first = 0;
+	uint32_t	n = 0;
 	LtgStatus	st;
 
 	LTG_ASSERT(s->epoch_depth == 0);
 	*removed = 0;
 	LTG_TRY(ltg_manifest_list(s, &number, &n));
-	/* one above the current one is being written, or failed to be removed */
+	/* one above is newer, or is being written, or failed to be removed */
 	while (n > 0 && number[n - 1] > newest)
 		n--;
-	if (n > 0 && number[n - 1] == newest)
+	LTG_STOP_POINT(s->port, "obsolete:before-remove");
+	if (n > 0)
 	{
-		st = first_kept(s, number, n, redo, &first);
-		LTG_STOP_POINT(s->port, "obsolete:before-remove");
+		st = remove_manifests(s, number, n - 1);
 		if (st == LTG_OK)
-			st = remove_manifests(s, number, first);
-		if (st == LTG_OK)
-			st = remove_files(s, number[first], all, removed);
+			st = remove_files(s, newest, all, removed);
 	}
-	else if (newest == 0 || atomic_load_explicit(&sh->manifest, memory_order_acquire) != newest)
+	else if (newest == 0 || atomic_load_explicit(&s->shared->manifest, memory_order_acquire) != newest)
 		st = LTG_OK;			/* replaced meanwhile, and removed by somebody else */
 	else
-	{
-		char		name[LTG_NAME_MAX];
-
-		ltg_manifest_name(name, newest);
-		st = ltg_fail(s, LTG_CORRUPT, "the current manifest %s is not in the directory", name);
-	}
+		st = ltg_fail(s, LTG_CORRUPT, "the current manifest %016llx is not in the directory",
+					  (unsigned long long) newest);
 	if (number != NULL)
 		s->port->free(s->port, number);
 	return st;
 }
 
 LtgStatus
-ltg_remove_obsolete(LtgSession *s, LtgSeq redo, uint32_t *removed)
+ltg_remove_obsolete(LtgSession *s, uint32_t *removed)
 {
 	return remove_obsolete(s, atomic_load_explicit(&s->shared->manifest, memory_order_acquire),
-						   redo, true, removed);
+						   true, removed);
 }
 
 LtgStatus
 ltg_remove_before(LtgSession *s, uint64_t manifest, uint32_t *removed)
 {
-	return remove_obsolete(s, manifest, UINT64_MAX, false, removed);
+	return remove_obsolete(s, manifest, false, removed);
 }

@@ -6,7 +6,8 @@
  *	 1. prepare, under LTG_LOCK_META: new run sets are built beside the
  *		current ones, and everything a manifest says is copied out;
  *	 2. the log is flushed as far as the manifest relies on it, and the
- *		manifest is written and synced, under no other lock;
+ *		edit of the manifest, or a new checkpoint, is written and synced, under
+ *		no other lock;
  *	 3. swap, under LTG_LOCK_META: cannot fail.
  * Until phase 3 nothing is visible to anybody; a failure undoes phase 1.
  *
@@ -18,7 +19,11 @@
  *	 P3. The log is durable up to every drop that the manifest reflects: a
  *		 store must not be forgotten by a drop that a crash undoes.
  *		 (Creations need no such care: load.c takes back those above D.)
- *	 P4. A manifest's number is used for one attempt only.
+ *	 P4. A number is used for one attempt only.
+ *	 P5. What an edit has to say of stores is in the list of changed ones: what
+ *		 DDL did, and those that the flushed generation or the edit concern.
+ *		 Checkpoints are written as often as edits have become as long as the
+ *		 last one, so edits pay for them, and bytes do not grow with the tables.
  */
 #include "tree/publish.h"
 
@@ -26,6 +31,8 @@
 
 #include "tree/manifest.h"
 #include "tree/state.h"
+
+#define EDITS_MIN 65536			/* bytes of edits before a new checkpoint */
 
 /* What phase 1 prepares for one store. */
 typedef struct Change
@@ -44,6 +51,7 @@ typedef struct Publication
 	LtgSeq		wal_needed;
 	uint64_t	changes;		/* value of the counter that m reflects */
 	uint32_t	files_added;
+	bool		checkpoint;
 	LtgStatus	status;
 } Publication;
 
@@ -136,7 +144,7 @@ build_run_set(LtgSession *s, Change *c)
 	return LTG_OK;
 }
 
-/* META: name the run's file in the manifest, once. */
+/* META: name the run's file in the checkpoint, once. */
 static LtgStatus
 name_file(Publication *p, LtgFileId id)
 {
@@ -161,14 +169,10 @@ copy_merged(Publication *p, uint64_t id, const LtgMerged *merged)
 	return merged->upto <= p->m.h.durable ? LTG_OK : ltg_manifest_add_merged(p->s, &p->m, &m);
 }
 
-/* META: one store's part of the manifest. */
-static bool
-copy_store(void *arg, LtgStore *store)
+/* META: what a store is, without its runs. */
+static LtgStatus
+copy_description(Publication *p, LtgStore *store, const Change *c)
 {
-	Publication *p = arg;
-	Change	   *c = find_change(p, ltg_store_id(store));
-	const LtgRunSet *rs = c != NULL ? c->runs :
-		atomic_load_explicit(&store->runs, memory_order_relaxed);
 	LtgManifestStore ms = {
 		.id = ltg_store_id(store),
 		.key = store->key,
@@ -180,10 +184,23 @@ copy_store(void *arg, LtgStore *store)
 	};
 
 	LTG_ASSERT(c == NULL || c->store == store);
-	p->status = ltg_manifest_add_store(p->s, &p->m, &ms);
-	if (p->status == LTG_OK)
-		p->status = copy_merged(p, ms.id, c != NULL && c->edit->merged != NULL ?
-								c->edit->merged : &store->merged);
+	LTG_TRY(ltg_manifest_add_store(p->s, &p->m, &ms));
+	return copy_merged(p, ms.id, c != NULL && c->edit->merged != NULL ?
+					   c->edit->merged : &store->merged);
+}
+
+/* META: one store's part of a checkpoint. */
+static bool
+copy_store(void *arg, LtgStore *store)
+{
+	Publication *p = arg;
+	Change	   *c = find_change(p, ltg_store_id(store));
+	const LtgRunSet *rs = c != NULL ? c->runs :
+		atomic_load_explicit(&store->runs, memory_order_relaxed);
+
+	if ((atomic_load_explicit(&store->flags, memory_order_relaxed) & LTG_STORE_TEMP) != 0)
+		return true;
+	p->status = copy_description(p, store, c);
 	for (uint32_t i = 0; rs != NULL && p->status == LTG_OK && i < rs->n; i++)
 	{
 		p->status = name_file(p, rs->run[i].file);
@@ -193,7 +210,61 @@ copy_store(void *arg, LtgStore *store)
 	return p->status == LTG_OK;
 }
 
-/* META: everything else that a manifest says. */
+/* META: one store's part of an edit. */
+static LtgStatus
+copy_changed(Publication *p, LtgStore *store)
+{
+	uint64_t	id = ltg_store_id(store);
+	Change	   *c = find_change(p, id);
+
+	LTG_TRY(copy_description(p, store, c));
+	for (uint32_t i = 0; c != NULL && i < c->edit->n_add; i++)
+		LTG_TRY(ltg_manifest_add_run(p->s, &p->m, &c->edit->add[i]));
+	for (uint32_t i = 0; c != NULL && i < c->edit->n_remove; i++)
+	{
+		LtgManifestRemoved r = {id, c->edit->remove[i].file, c->edit->remove[i].root_offset};
+
+		LTG_TRY(ltg_manifest_add_removed(p->s, &p->m, &r));
+	}
+	return LTG_OK;
+}
+
+/* META: a dropped store. */
+static LtgStatus
+copy_drop(Publication *p, const LtgStore *st)
+{
+	LtgManifestDrop d = {st->key, st->stamp, st->dropped_at};
+
+	LTG_TRY(ltg_manifest_add_drop(p->s, &p->m, &d));
+	if ((atomic_load(&st->flags) & LTG_STORE_TEMP) == 0 && d.at > p->wal_needed)
+		p->wal_needed = d.at;
+	return LTG_OK;
+}
+
+/* META: what has changed since the last publication, and what this one changes. */
+static LtgStatus
+copy_changes(Publication *p)
+{
+	for (LtgStore *st = p->s->shared->changed_stores; st != NULL; st = st->changed_next)
+		LTG_TRY(ltg_store_id(st) != 0 ? copy_changed(p, st) : copy_drop(p, st));
+	for (uint32_t i = 0; i < p->edit->n_files; i++)
+		LTG_TRY(ltg_manifest_add_file(p->s, &p->m, p->edit->files[i].id, p->edit->files[i].bytes));
+	return LTG_OK;
+}
+
+/* META: everything. */
+static LtgStatus
+copy_all(Publication *p)
+{
+	ltg_each_store(p->s, copy_store, p);
+	LTG_TRY(p->status);
+	for (LtgStore *st = p->s->shared->dropped_stores; st != NULL; st = st->free_next)
+		if (st->dropped_at > p->m.h.durable)
+			LTG_TRY(copy_drop(p, st));
+	return LTG_OK;
+}
+
+/* META: what the manifest is to say. */
 static LtgStatus
 copy_state(Publication *p)
 {
@@ -205,23 +276,27 @@ copy_state(Publication *p)
 	p->m.h.number = sh->next_manifest++;
 	p->m.h.durable = durable;
 	p->changes = sh->changes;
-	ltg_each_store(p->s, copy_store, p);
-	LTG_TRY(p->status);
-	for (LtgStore *st = sh->dropped_stores; st != NULL; st = st->free_next)
-	{
-		LtgManifestDrop d = {st->key, st->stamp, st->dropped_at};
-
-		if (st->dropped_at <= durable)
-			continue;
-		LTG_TRY(ltg_manifest_add_drop(p->s, &p->m, &d));
-		if ((atomic_load(&st->flags) & LTG_STORE_TEMP) == 0 && d.at > p->wal_needed)
-			p->wal_needed = d.at;
-	}
+	p->checkpoint = sh->manifest_end == 0 ||
+		(sh->manifest_end > EDITS_MIN && sh->manifest_end > 2 * sh->manifest_checkpoint);
+	LTG_TRY(p->checkpoint ? copy_all(p) : copy_changes(p));
 	/* last: numbers handed out so far are all covered */
 	p->m.h.next_file_id = atomic_load(&sh->next_file_id);
 	p->m.h.next_store_id = sh->next_store_id;
 	p->m.h.next_unlogged_seq = atomic_load(&sh->next_unlogged_seq);
 	return LTG_OK;
+}
+
+/* Its next row id, at least, is another one. */
+static void
+note_flushed(void *arg, uint64_t store_id, uint64_t nodes, uint64_t bytes)
+{
+	LtgSession *s = arg;
+	LtgStore   *st = ltg_store_by_id(s, store_id);
+
+	(void) nodes;
+	(void) bytes;
+	if (st != NULL)
+		ltg_store_changed(s, st);
 }
 
 /* META: phase 1. */
@@ -243,8 +318,13 @@ prepare(Publication *p)
 	{
 		p->change[i].store = ltg_store_by_id(s, p->change[i].edit->store_id);
 		if (p->change[i].store != NULL)
+		{
 			LTG_TRY(build_run_set(s, &p->change[i]));
+			ltg_store_changed(s, p->change[i].store);
+		}
 	}
+	if (e->flushed != NULL)
+		ltg_gen_stores(e->flushed, note_flushed, s);
 	return copy_state(p);
 }
 
@@ -285,7 +365,7 @@ swap_store(Publication *p, Change *c)
 	atomic_store_explicit(&c->store->runs, c->runs, memory_order_seq_cst);
 	/* the stamp of what becomes obsolete is taken after the store above */
 	for (uint32_t i = 0; i < c->edit->n_remove; i++)
-		ltg_file_unref(s, c->edit->remove[i].file);
+		ltg_file_unref(s, c->edit->remove[i].file, p->m.h.number);
 	if (old != NULL)
 		ltg_shretire(s, sh->alloc, sh->epochs, old);
 }
@@ -307,14 +387,39 @@ swap(Publication *p)
 		LtgSharedFile *f = ltg_file_entry(sh, p->edit->files[i].id);
 
 		if (f->refs == 0 && f->obsolete_at == 0)
-			ltg_file_set_obsolete(s, f);
+		{
+			/* this manifest may name it; another one has to come */
+			ltg_file_set_obsolete(s, f, sh->next_manifest);
+			ltg_meta_changed(s);
+		}
 	}
 	LTG_ASSERT(p->m.h.durable >= atomic_load(&sh->durable));
 	atomic_store_explicit(&sh->durable, p->m.h.durable, memory_order_release);
 	atomic_store_explicit(&sh->manifest, p->m.h.number, memory_order_release);
+	ltg_stores_published(s, p->changes);
 	sh->changes_published = p->changes;
 	atomic_store_explicit(&sh->changed_at_us, sh->changes == p->changes ? 0 :
 						  s->port->now_us(s->port) | 1, memory_order_relaxed);
+}
+
+/* After a failure, the next publication begins a new file. */
+static LtgStatus
+write_manifest(Publication *p)
+{
+	LtgShared  *sh = p->s->shared;
+	uint64_t	end = p->checkpoint ? 0 : sh->manifest_end;
+
+	sh->manifest_end = 0;
+	if (p->checkpoint)
+	{
+		LTG_TRY(ltg_manifest_write(p->s, &p->m));
+		sh->manifest_file = p->m.h.number;
+		sh->manifest_checkpoint = p->m.h.bytes;
+	}
+	else
+		LTG_TRY(ltg_manifest_append(p->s, sh->manifest_file, end, &p->m));
+	sh->manifest_end = end + p->m.h.bytes;
+	return LTG_OK;
 }
 
 /* Phase 2. */
@@ -332,7 +437,7 @@ make_durable(Publication *p)
 			return ltg_port_failed(s, st, &e);
 	}
 	LTG_STOP_POINT(s->port, "publish:before-manifest");
-	LTG_TRY(ltg_manifest_write(s, &p->m));
+	LTG_TRY(write_manifest(p));
 	LTG_STOP_POINT(s->port, "publish:after-manifest");
 	return LTG_OK;
 }

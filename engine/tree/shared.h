@@ -127,6 +127,11 @@ struct LtgStore
 	LtgStore   *_Atomic hash_next;	/* bucket chain by key; LTG_LOCK_META to change */
 	LtgStore   *_Atomic id_next;	/* bucket chain by id; the same */
 
+	/* LTG_LOCK_META */
+	LtgStore   *changed_next;	/* list of those that the manifest has to say
+								 * something new of */
+	uint64_t	changed;		/* in the list since; LtgShared.changes; 0: not */
+
 	/* of a dropped one, LTG_LOCK_META: */
 	LtgStore   *free_next;		/* list of dropped, or of free ones */
 	LtgSeq		dropped_at;		/* LSN of the drop */
@@ -186,7 +191,7 @@ typedef struct LtgSharedFile	/* a data file in use; LTG_LOCK_META */
 	uint64_t	bytes;
 	uint32_t	refs;			/* run refs in current run sets */
 	uint32_t	missing;		/* absent or damaged when loaded */
-	uint64_t	named_in;		/* last manifest number it was written to */
+	uint64_t	named_in;		/* last checkpoint it was written to */
 	uint64_t	obsolete_at;	/* first manifest number without it, 0 = in use */
 	uint64_t	epoch_stamp;	/* when it became obsolete */
 	struct LtgSharedFile *next;
@@ -200,6 +205,7 @@ typedef struct LtgCounters
 	_Atomic uint64_t compact_versions_in, compact_versions_out;
 	_Atomic uint64_t flush_row_bytes;
 	_Atomic uint64_t compact_moves, compact_tiers, compact_garbage;
+	_Atomic uint64_t manifest_bytes;
 } LtgCounters;
 
 typedef enum LtgWorkClass		/* by falling priority */
@@ -249,7 +255,7 @@ struct LtgShared
 									 * replaced and reused under a pin, the
 									 * active generation may not */
 	_Atomic LtgSeq durable;		/* D; LTG_LOCK_META to change */
-	_Atomic uint64_t manifest;	/* number of the current one, 0 = none */
+	_Atomic uint64_t manifest;	/* the last publication's number, 0 = none */
 	_Atomic uint64_t files_removed; /* counts removed data files */
 	_Atomic uint64_t seen_below;	/* the greatest answer of the port's seen_below */
 	_Atomic uint32_t hurried;	/* sessions whose flushes are to be short */
@@ -261,12 +267,18 @@ struct LtgShared
 	LtgStore   *free_stores;
 	LtgStore   *dropped_stores; /* their tombstones or epochs still matter */
 	uint64_t	next_store_id;
+	LtgStore   *changed_stores; /* also dropped ones */
 	uint64_t	next_manifest;
 	uint64_t	n_stores, n_files, file_bytes, n_obsolete, obsolete_bytes;
 	uint64_t	changes;		/* of what a manifest describes */
 	uint64_t	changes_published;
 	_Atomic uint64_t changed_at_us; /* first one not published, 0 = none */
 	bool		loaded;
+
+	/* LTG_LOCK_MANIFEST: the file with the current manifest */
+	uint64_t	manifest_file;
+	uint64_t	manifest_end;	/* edits go there; 0: it must not be appended to */
+	uint64_t	manifest_checkpoint;	/* bytes of it that are the checkpoint */
 
 	_Alignas(LTG_CACHE_LINE) LtgPace pace;
 

@@ -47,8 +47,12 @@ ltg_port_failed(LtgSession *s, LtgStatus st, const LtgError *e)
  */
 extern bool ltg_meta_enter(LtgSession *s);
 extern void ltg_meta_leave(LtgSession *s, bool taken);
-/* META: something that a manifest describes has changed. */
+/* META: something that a manifest describes has changed; something of a store,
+ * which the next edit describes. */
 extern void ltg_meta_changed(LtgSession *s);
+extern void ltg_store_changed(LtgSession *s, LtgStore *st);
+/* META: the manifest says all changes up to this one. */
+extern void ltg_stores_published(LtgSession *s, uint64_t changes);
 
 /* ---- store.c ---- */
 
@@ -113,8 +117,9 @@ extern LtgSharedFile *ltg_file_entry(LtgShared *sh, LtgFileId id);
 /* Enter a file with no references; NULL when out of metadata memory. */
 extern LtgSharedFile *ltg_file_add(LtgSession *s, LtgFileId id, uint64_t bytes);
 extern void ltg_file_ref(LtgSession *s, LtgFileId id);
-extern void ltg_file_unref(LtgSession *s, LtgFileId id);
-extern void ltg_file_set_obsolete(LtgSession *s, LtgSharedFile *f);
+/* from: the first manifest that does not name it, if this was the last one. */
+extern void ltg_file_unref(LtgSession *s, LtgFileId id, uint64_t from);
+extern void ltg_file_set_obsolete(LtgSession *s, LtgSharedFile *f, uint64_t from);
 extern void ltg_file_forget(LtgSession *s, LtgSharedFile *f);
 
 #endif

@@ -55,6 +55,42 @@ ltg_meta_changed(LtgSession *s)
 }
 
 void
+ltg_store_changed(LtgSession *s, LtgStore *st)
+{
+	LtgShared  *sh = s->shared;
+
+	/* nobody looks for a temporary one after a restart */
+	if ((atomic_load_explicit(&st->flags, memory_order_relaxed) & LTG_STORE_TEMP) != 0)
+		return;
+	ltg_meta_changed(s);
+	if (st->changed == 0)
+	{
+		st->changed_next = sh->changed_stores;
+		sh->changed_stores = st;
+	}
+	st->changed = sh->changes;
+}
+
+void
+ltg_stores_published(LtgSession *s, uint64_t changes)
+{
+	LtgStore  **at = &s->shared->changed_stores;
+
+	while (*at != NULL)
+	{
+		LtgStore   *st = *at;
+
+		if (st->changed <= changes)
+		{
+			*at = st->changed_next;
+			st->changed = 0;
+		}
+		else
+			at = &st->changed_next;
+	}
+}
+
+void
 ltg_ddl_pin(LtgSession *s)
 {
 	bool		taken = ltg_meta_enter(s);
@@ -176,7 +212,8 @@ ltg_store_reclaim(LtgSession *s)
 	{
 		LtgStore   *st = *at;
 
-		if (st->dropped_at > durable || !ltg_epoch_passed(sh->epochs, st->epoch_stamp))
+		if (st->dropped_at > durable || st->changed != 0 ||
+			!ltg_epoch_passed(sh->epochs, st->epoch_stamp))
 		{
 			at = &st->free_next;
 			continue;
@@ -302,7 +339,7 @@ ltg_store_drop_runs(LtgSession *s, LtgStore *st)
 	if (rs == NULL)
 		return;
 	for (uint32_t i = 0; i < rs->n; i++)
-		ltg_file_unref(s, rs->run[i].file);
+		ltg_file_unref(s, rs->run[i].file, sh->next_manifest);
 	ltg_shretire(s, sh->alloc, sh->epochs, rs);
 }
 
@@ -311,8 +348,7 @@ ltg_store_unlink(LtgSession *s, LtgStore *st, LtgSeq at)
 {
 	LtgShared  *sh = s->shared;
 	uint64_t	id = atomic_load_explicit(&st->id, memory_order_relaxed);
-	bool		matters = atomic_load(&st->runs) != NULL ||
-		(atomic_load(&st->flags) & LTG_STORE_TEMP) == 0;
+	bool		with_files = atomic_load(&st->runs) != NULL;
 
 	LTG_ASSERT(id != 0);
 	chain_remove(key_bucket(sh, &st->key), st, offsetof(LtgStore, hash_next));
@@ -325,8 +361,9 @@ ltg_store_unlink(LtgSession *s, LtgStore *st, LtgSeq at)
 	sh->dropped_stores = st;
 	LTG_ASSERT(sh->n_stores > 0);
 	sh->n_stores--;
-	if (matters)
+	if (with_files)
 		ltg_meta_changed(s);
+	ltg_store_changed(s, st);
 }
 
 LtgStatus
@@ -364,7 +401,7 @@ ltg_store_empty(LtgSession *s, LtgStore *st)
 	ltg_store_set_merged(st, &(LtgMerged) {0});
 	atomic_store_explicit(&st->id, neu, memory_order_release);
 	ltg_store_drop_runs(s, st);
-	ltg_meta_changed(s);
+	ltg_store_changed(s, st);
 }
 
 /* ---- the public side ---- */
@@ -431,9 +468,7 @@ ltg_store_create(LtgSession *s, const LtgStoreKey *key, uint32_t flags, LtgSeq s
 		if (old != NULL)
 			ltg_store_unlink(s, old, stamp);
 		ltg_store_link(s, s->spare_store, sh->next_store_id++, key, stamp, flags);
-		/* nobody will look for a temporary one after a restart */
-		if ((flags & LTG_STORE_TEMP) == 0)
-			ltg_meta_changed(s);
+		ltg_store_changed(s, s->spare_store);
 		*store = s->spare_store;
 		s->spare_store = NULL;
 	}
@@ -492,7 +527,7 @@ ltg_store_set_flags(LtgSession *s, LtgStore *store, uint32_t set, uint32_t clear
 	if (neu != old)
 	{
 		atomic_store_explicit(&store->flags, neu, memory_order_release);
-		ltg_meta_changed(s);
+		ltg_store_changed(s, store);
 	}
 	ltg_meta_leave(s, taken);
 }
@@ -538,8 +573,7 @@ ltg_store_set_options(LtgSession *s, LtgStore *store, const LtgStoreOptions *opt
 	taken = ltg_meta_enter(s);
 	atomic_store_explicit(&store->options, packed, memory_order_release);
 	ltg_store_rewrite(s, store);
-	if ((atomic_load_explicit(&store->flags, memory_order_relaxed) & LTG_STORE_TEMP) == 0)
-		ltg_meta_changed(s);
+	ltg_store_changed(s, store);
 	ltg_meta_leave(s, taken);
 	return LTG_OK;
 }
@@ -570,7 +604,7 @@ ltg_store_clear_graves(LtgSession *s, LtgStore *store, LtgSeq upto)
 	if (upto > atomic_load_explicit(&store->graves_cleared, memory_order_relaxed))
 	{
 		atomic_store_explicit(&store->graves_cleared, upto, memory_order_release);
-		ltg_meta_changed(s);
+		ltg_store_changed(s, store);
 	}
 	ltg_meta_leave(s, taken);
 }
