@@ -246,15 +246,27 @@ replay_start(bool *from_label)
 	return ((XLogRecPtr) hi) << 32 | lo;
 }
 
+/*
+ * A symbolic link is refused: pg_basebackup leaves it out with a warning, and
+ * a copy without these files has none of the rows.
+ */
 static void
 make_directory(void)
 {
+	struct stat st;
+
 	if (MakePGDirectory(LIGHTNING_DIR) == 0)
 		fsync_fname(".", true);
-	else if (errno != EEXIST)
+	else if (errno != EEXIST || lstat(LIGHTNING_DIR, &st) != 0)
 		ereport(FATAL,
 				(errcode_for_file_access(),
 				 errmsg("could not create directory \"%s\": %m", LIGHTNING_DIR)));
+	else if (!S_ISDIR(st.st_mode))
+		ereport(FATAL,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" in the data directory is not a directory", LIGHTNING_DIR),
+				 errdetail("Base backups leave symbolic links out, and with this one all rows of lightning tables."),
+				 errhint("Put the directory itself there. It may be the place where another file system is mounted.")));
 }
 
 /* What the engine left in files, into shared memory. */

@@ -70,5 +70,15 @@ $node->safe_psql('postgres', 'DROP TABLE t');
 $node->safe_psql('postgres', 'CHECKPOINT');
 $node->safe_psql('postgres', 'SELECT lightning_flush()');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_lightning_runs'), '0', 'a dropped table leaves no runs');
+# ---- a symbolic link in the directory's place ----
+$node->stop;
+my $dir = $node->data_dir . '/lightning';
+rename($dir, "$dir.elsewhere") or die $!;
+symlink("$dir.elsewhere", $dir) or die $!;
+ok(!$node->start(fail_ok => 1), 'a symbolic link, which backups leave out, is refused');
+like(slurp_file($node->logfile), qr/FATAL:  "lightning" in the data directory is not a directory/, 'and the log says why');
+unlink $dir or die $!;
+rename("$dir.elsewhere", $dir) or die $!;
+$node->start;
 $node->stop;
 done_testing();

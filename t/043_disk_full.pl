@@ -6,6 +6,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use SmallFS;
+use File::Basename 'dirname';
 use Lightning;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -105,22 +106,17 @@ sub wait_until_full
 }
 
 # ---- servers ----
+# All of the data directory on the small file system, or only the engine's files.
 sub create_node
 {
-	my ($name, $what) = @_;
+	my ($name, $all) = @_;
 	my $node = new_node($name, init => { extra => ['--wal-segsize=1'] });
 	$node->append_conf('postgresql.conf', "min_wal_size = 2MB\nmax_wal_size = 32MB\nautovacuum = off\nlightning.memtable_size = 4MB\nlightning.memtable_count = 3\n");
-	my $where = "$small/$name";
-	my $path = $node->data_dir . $what;
-	if (-d $path)
-	{
-		system_or_bail('cp', '-a', $path, $where);
-		system_or_bail('rm', '-r', $path);
-	}
-	else
-	{
-		mkdir $where, 0700 or die $!;
-	}
+	my $where = $all ? "$small/$name" : dirname($small);
+	my $path = $node->data_dir;
+	mkdir $where, 0700;
+	system_or_bail('cp', '-a', "$path/.", $where);
+	system_or_bail('rm', '-r', $path);
 	symlink($where, $path) or die $!;
 	$node->start;
 	setup_load($node, 200);
@@ -158,7 +154,7 @@ sub start_without_waiting
 }
 
 # ---- the engine's files are on the small file system ----
-my $node = create_node('disk_full', '/lightning');
+my $node = create_node('disk_full', 0);
 my @psql = ('psql', '-XAtq', '-h', $node->host, '-p', $node->port, 'postgres');
 my $cycle = 1;
 
@@ -222,7 +218,7 @@ wait_until_full($node, $from, 'killed');
 kill_server($node);
 finish_load($filling);
 finish_load($load);
-unlink glob("$small/disk_full/*.tmp");	# as the start would
+unlink glob("$small/*.tmp");	# as the start would
 take_rest();
 $from = -s $node->logfile;
 start_without_waiting($node);
@@ -257,10 +253,10 @@ $node->start;
 verify_filling($node, $filling, 'stopped');
 check_clean($node, 'at the end');
 $node->stop;
-system_or_bail('rm', '-r', "$small/disk_full");
+system_or_bail('rm', '-r', glob("$small/*"));
 
 # ---- all of the data directory is there, with the log, which PostgreSQL can't do without ----
-$node = create_node('all_full', '');
+$node = create_node('all_full', 1);
 put_ballast(40 * 1024);
 $from = -s $node->logfile;
 $filling = start_filling($node, 1);

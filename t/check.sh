@@ -34,8 +34,10 @@ if [ "$(id -u)" = 0 ]; then
 	chmod 755 "$work"
 	# for t/SmallFS.pm, where it can't help itself
 	if ! runuser -u postgres -- unshare --user --mount --map-current-user true 2>/dev/null; then
-		mkdir "$work/small"
-		mount -t tmpfs -o size=192m,mode=0777 lightning "$work/small" 2>/dev/null && small=$work/small
+		mkdir -p "$work/small/lightning"
+		chown postgres "$work/small"
+		mount -t tmpfs -o size=192m,mode=0777 lightning "$work/small/lightning" 2>/dev/null &&
+			small=$work/small/lightning
 	fi
 	runuser -u postgres -- env HOME="$work" CI="${CI:-}" PG_CONFIG="$PG_CONFIG" \
 		LIGHTNING_CYCLES="${LIGHTNING_CYCLES:-}" LIGHTNING_SEED="${LIGHTNING_SEED:-}" \
