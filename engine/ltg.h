@@ -401,6 +401,12 @@ typedef struct LtgObsolete
 } LtgObsolete;
 extern void ltg_obsolete(LtgSession *s, LtgObsolete *o);
 
+/*
+ * The oldest transaction whose fate versions in files may depend on, 0: none.  Of
+ * all files that have not been removed, or only of those that no run set refers to.
+ */
+extern LtgXid ltg_oldest_xid(LtgSession *s, bool obsolete);
+
 /* A manifest without what was dropped, now rather than after a while: for want of
  * space.  Nothing happens if there is no need. */
 extern LtgStatus ltg_publish_drops(LtgSession *s) LTG_MUST_CHECK;

@@ -97,7 +97,8 @@ AS 'MODULE_PATHNAME', 'lightning_stat_background' LANGUAGE C STRICT VOLATILE PAR
 CREATE FUNCTION @extschema@.lightning_stat_files(
 	OUT files bigint, OUT file_bytes bigint, OUT obsolete_files bigint,
 	OUT manifest bigint, OUT durable_lsn pg_lsn, OUT tables bigint,
-	OUT metadata_used_bytes bigint, OUT metadata_total_bytes bigint, OUT manifest_bytes_written bigint)
+	OUT metadata_used_bytes bigint, OUT metadata_total_bytes bigint, OUT manifest_bytes_written bigint,
+	OUT commit_log_copies bigint)
 AS 'MODULE_PATHNAME', 'lightning_stat_files' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE FUNCTION @extschema@.lightning_stat_wal(

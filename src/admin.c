@@ -247,7 +247,7 @@ Datum
 lightning_stat_files(PG_FUNCTION_ARGS)
 {
 	LtgStats	st;
-	uint64		c[9];
+	uint64		c[10];
 
 	get_stats(&st);
 	c[0] = st.files;
@@ -259,6 +259,7 @@ lightning_stat_files(PG_FUNCTION_ARGS)
 	c[6] = st.metadata_used;
 	c[7] = st.metadata_total;
 	c[8] = st.manifest_bytes;
+	c[9] = pg_atomic_read_u32(&lightning_shared->xact_copies);
 	return return_counters(fcinfo, c, lengthof(c));
 }
 

@@ -630,6 +630,7 @@ void
 lightning_recovery_end(void)
 {
 	lightning_recovery_flush();
+	lightning_xact_keep_all(lightning_session());
 	mark_recovery_end();
 }
 
@@ -665,39 +666,6 @@ xlog_redo_wrapper(XLogReaderState *record)
 	core_xlog_redo(record);
 }
 
-/*
- * The primary forgets transactions when its own files need not ask for them any
- * more.  Ours are other files, so those that still would are written anew.
- */
-static void
-resolve_before(TransactionId oldest)
-{
-	LtgSession *s = lightning_session();
-	LtgStoreInfo *info;
-	uint32		n;
-
-	info = lightning_list_stores(s, &n);
-	for (uint32 i = 0; i < n; i++)
-	{
-		LtgCompactResult result;
-		LtgStore   *store;
-		LtgStatus	st;
-
-		if (info[i].min_xid == 0 ||
-			!TransactionIdPrecedes((TransactionId) info[i].min_xid, oldest) ||
-			ltg_store_find(s, &info[i].key, &store) != LTG_OK)
-			continue;
-		while ((st = ltg_compact_store(s, store, &result)) == LTG_BUSY)
-		{
-			/* a worker is at it */
-			HandleStartupProcInterrupts();
-			pg_usleep(10000);
-		}
-		lightning_report(s, st, NULL);
-	}
-	pfree(info);
-}
-
 static void
 clog_redo_wrapper(XLogReaderState *record)
 {
@@ -706,9 +674,9 @@ clog_redo_wrapper(XLogReaderState *record)
 		xl_clog_truncate xlrec;
 
 		memcpy(&xlrec, XLogRecGetData(record), sizeof(xlrec));
-		lightning_note_ended_before(xlrec.oldestXact);
 		recovery_flush(record->ReadRecPtr);
-		resolve_before(xlrec.oldestXact);
+		if (!lightning_xact_may_go(lightning_session(), xlrec.oldestXact, record->EndRecPtr))
+			return;
 	}
 	core_clog_redo(record);
 }

@@ -250,6 +250,9 @@ extern LtgXid lightning_seen_below(void);
 extern LtgXid lightning_horizon(void);
 /* In recovery "not known" is in progress. May ereport. */
 extern LtgXidStatus lightning_xid_status(LtgXid xid);
+/* As PostgreSQL's functions; also of what its commit log has forgotten. */
+extern bool lightning_did_commit(LtgXid xid);
+extern bool lightning_did_abort(LtgXid xid);
 
 #define LIGHTNING_KNOWN_XIDS 8
 typedef struct LightningSnapshot

@@ -21,6 +21,11 @@
  *		 meanwhile.  So from a list on nothing is removed, until neither a list
  *		 nor a read was asked for in a while.  Replay begins before the list was
  *		 made, so its newest manifest has all that the copy needs.
+ *	 T3. Parts of the commit log that files ask for (xact.c), in the same way: who
+ *		 copies may read files first and pg_xact later.  So until he has finished,
+ *		 VACUUM reports no relfrozenxid beyond what replaced files that are still
+ *		 there ask for, and redo does not truncate the commit log at all.  Files
+ *		 replaced before he began need not be counted: he takes a newer manifest.
  *
  * Without either, files go as soon as no reader uses them, so that a merge needs
  * room only for what it has not published yet.  Whoever publishes in the background
@@ -122,6 +127,12 @@ may_be_copied(TimestampTz now)
 	return at != 0 && !TimestampDifferenceExceeds(at, now, COPY_HOLD_MS);
 }
 
+bool
+lightning_may_be_copied(void)
+{
+	return lightning_running_backups() != 0 || may_be_copied(GetCurrentTimestamp());
+}
+
 /* A function is about to be executed. */
 void
 lightning_note_file_access(Oid function)
@@ -180,6 +191,7 @@ lightning_remove_obsolete(LtgSession *s)
 	if (!TimestampDifferenceExceeds(looked_at, now, REMOVE_INTERVAL_MS))
 		return;
 	looked_at = now;
+	lightning_xact_remove(s);
 	ltg_obsolete(s, &seen);
 	if (seen.manifest == manifest && seen.files == 0)
 		return;

@@ -312,13 +312,13 @@ base_fn(void *arg, const LtgVersion *v, LtgState *fate)
 	}
 	if (v->kind != LTG_PUT || v->state == LTG_ABORTED)
 		return true;
-	if (v->state == LTG_UNRESOLVED && TransactionIdDidAbort((TransactionId) v->xid))
+	if (v->state == LTG_UNRESOLVED && lightning_did_abort(v->xid))
 	{
 		*fate = LTG_ABORTED;
 		return true;
 	}
 	if (v->tag != b->tag)
-		return v->state == LTG_UNRESOLVED && !TransactionIdDidCommit((TransactionId) v->xid);
+		return v->state == LTG_UNRESOLVED && !lightning_did_commit(v->xid);
 	b->payload = MemoryContextAllocExtended(redo_cxt, Max(v->payload_len, 1),
 											MCXT_ALLOC_NO_OOM);
 	if (b->payload == NULL)
@@ -377,17 +377,18 @@ lightning_recovery_check_left_out(void)
 
 	for (int i = 0; i < n_left_out; i++)
 	{
-		TransactionId xid = (TransactionId) left_out[i].xid;
+		LtgXid		xid = left_out[i].xid;
 
-		if (TransactionIdDidCommit(xid))
+		if (lightning_did_commit(xid))
 			ereport(PANIC,
 					errcode(ERRCODE_DATA_CORRUPTED),
 					errmsg("the row that lightning log record ending at %X/%X updates does not exist",
 						   LSN_FORMAT_ARGS(left_out[i].lsn)),
-					errdetail("Transaction %u, which wrote the record, has committed.", xid),
+					errdetail("Transaction %u, which wrote the record, has committed.",
+							  (TransactionId) xid),
 					errhint("The files in directory \"%s\" may not belong to this cluster's WAL.",
 							LIGHTNING_DIR));
-		if (!TransactionIdDidAbort(xid))
+		if (!lightning_did_abort(xid))
 			left_out[n++] = left_out[i];
 	}
 	n_left_out = n;

@@ -60,6 +60,9 @@ typedef struct LightningShared
 	pg_atomic_uint64 gate_done;		/* redo point flushed for, last */
 	pg_atomic_uint64 gate_flushes;
 	pg_atomic_uint64 files_removed;
+	pg_atomic_uint32 xact_copies;	/* copies of parts of the commit log ... */
+	pg_atomic_uint64 xact_below;	/* ... and the end of the newest one */
+	pg_atomic_uint64 xact_changes;	/* counts what became of them */
 	pg_atomic_uint64 copied_at;		/* last time that SQL may have copied files, or 0 */
 	pg_atomic_uint32 space_wanted;	/* a worker found the disk full */
 	ConditionVariable gate_cv;		/* the state has changed */
@@ -119,8 +122,27 @@ extern void lightning_session_discard(void);
 
 /* ---- xid.c ---- */
 extern void lightning_forget_xid_reference(void);
-/* Replay: no transaction older than this goes on, on no node. */
-extern void lightning_note_ended_before(TransactionId xid);
+extern LtgXid lightning_ended_for_good(void);
+
+/* ---- xact.c ---- */
+
+typedef enum LightningKeptFate
+{
+	LIGHTNING_KEPT_UNKNOWN,		/* no copy, or it does not say */
+	LIGHTNING_KEPT_COMMITTED,
+	LIGHTNING_KEPT_ABORTED,
+	LIGHTNING_KEPT_LOST			/* neither a copy nor pg_xact has it */
+} LightningKeptFate;
+
+extern LightningKeptFate lightning_kept_fate(LtgXid xid);
+/* At server start, when files are loaded. */
+extern void lightning_xact_load(LtgSession *s);
+/* Redo is about to forget what is older.  False: it must not. */
+extern bool lightning_xact_may_go(LtgSession *s, TransactionId oldest, XLogRecPtr end);
+/* Recovery ends. */
+extern void lightning_xact_keep_all(LtgSession *s);
+/* Copies that no file asks any more. */
+extern void lightning_xact_remove(LtgSession *s);
 
 /* ---- stoppoint.c: test builds only ---- */
 
@@ -177,6 +199,8 @@ extern int	lightning_running_backups(void);
 /* Redo point of the last completed checkpoint or restartpoint. */
 extern XLogRecPtr lightning_completed_redo(void);
 extern void lightning_note_file_access(Oid function);
+/* Does anybody copy the directory while it changes? */
+extern bool lightning_may_be_copied(void);
 /* Delete files that nothing needs: gate, and the flusher on a standby. */
 extern void lightning_remove_obsolete(LtgSession *s);
 extern void lightning_remove_replaced(LtgSession *s);

@@ -168,6 +168,9 @@ init_shared(void)
 	pg_atomic_init_u64(&lightning_shared->gate_done, 0);
 	pg_atomic_init_u64(&lightning_shared->gate_flushes, 0);
 	pg_atomic_init_u64(&lightning_shared->files_removed, 0);
+	pg_atomic_init_u32(&lightning_shared->xact_copies, 0);
+	pg_atomic_init_u64(&lightning_shared->xact_below, 0);
+	pg_atomic_init_u64(&lightning_shared->xact_changes, 0);
 	pg_atomic_init_u64(&lightning_shared->copied_at, 0);
 	pg_atomic_init_u32(&lightning_shared->space_wanted, 0);
 	ConditionVariableInit(&lightning_shared->gate_cv);
@@ -317,6 +320,7 @@ load(void)
 		ereport(LOG,
 				(errmsg("lightning uses manifest %llu, which contains the log up to %X/%X",
 						(unsigned long long) info.manifest, LSN_FORMAT_ARGS(info.durable))));
+	lightning_xact_load(s);
 	lightning_mark_loaded(ltg_durable(s));
 	lightning_session_discard();
 }

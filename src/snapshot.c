@@ -34,19 +34,21 @@
  * replayed for all we know: only an explicit abort is one there.
  */
 static LtgState
-ended_fate(TransactionId xid)
+ended_fate(LtgXid xid)
 {
-	if (TransactionIdDidCommit(xid))
+	if (lightning_did_commit(xid))
 		return LTG_COMMITTED;
-	if (RecoveryInProgress() && !TransactionIdDidAbort(xid))
+	if (RecoveryInProgress() && !lightning_did_abort(xid))
 		return LTG_UNRESOLVED;
 	return LTG_ABORTED;
 }
 
 /* May throw. */
 static bool
-see_xid(Snapshot snap, TransactionId xid, uint32 cid, bool *mine, LtgState *fate)
+see_xid(Snapshot snap, LtgXid wide, uint32 cid, bool *mine, LtgState *fate)
 {
+	TransactionId xid = (TransactionId) wide;
+
 	*mine = false;
 	*fate = LTG_UNRESOLVED;
 	if (TransactionIdIsCurrentTransactionId(xid))
@@ -56,7 +58,7 @@ see_xid(Snapshot snap, TransactionId xid, uint32 cid, bool *mine, LtgState *fate
 	}
 	if (XidInMVCCSnapshot(xid, snap))
 		return false;
-	*fate = ended_fate(xid);
+	*fate = ended_fate(wide);
 	return *fate == LTG_COMMITTED;
 }
 
@@ -92,7 +94,7 @@ judge_mvcc(LtgSnapshot *snap, LtgXid xid, uint32_t cid, LtgState *fate)
 	oldcontext = CurrentMemoryContext;
 	PG_TRY();
 	{
-		visible = see_xid(ls->pg, (TransactionId) xid, cid, &mine, &learned);
+		visible = see_xid(ls->pg, xid, cid, &mine, &learned);
 	}
 	PG_CATCH();
 	{
@@ -188,7 +190,7 @@ mvcc_sees(const LtgVersion *v, Snapshot snap, LtgState *fate)
 		*fate = LTG_COMMITTED;
 		return !XidInMVCCSnapshot((TransactionId) v->xid, snap);
 	}
-	return see_xid(snap, (TransactionId) v->xid, v->cid, &mine, fate);
+	return see_xid(snap, v->xid, v->cid, &mine, fate);
 }
 
 bool

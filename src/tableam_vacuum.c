@@ -376,11 +376,21 @@ nothing_to_do(Vacuum *vac, const LtgStoreInfo *info)
 static TransactionId
 oldest_unsettled(Vacuum *vac, const LtgStoreInfo *info)
 {
+	LtgXid		oldest = vac->oldest;
+	LtgXid		replaced;
+
 	if (info->memtable_keys > 0 && !vac->flushed)
 		return InvalidTransactionId;
-	if (info->min_xid != 0 && info->min_xid < vac->oldest)
-		return (TransactionId) info->min_xid;
-	return vac->oldest_xmin;
+	if (info->min_xid != 0 && info->min_xid < oldest)
+		oldest = info->min_xid;
+	/* a copy that is being made of this node may have files that we replaced: T3 */
+	if (lightning_may_be_copied())
+	{
+		replaced = ltg_oldest_xid(lightning_session(), true);
+		if (replaced != 0 && replaced < oldest)
+			oldest = replaced;
+	}
+	return (TransactionId) oldest;
 }
 
 /*

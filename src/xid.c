@@ -4,8 +4,9 @@
  *
  * The commit log does not say whether a transaction is still running, and in
  * recovery it can't be known: there, a transaction that is neither committed
- * nor explicitly aborted counts as running, unless the primary is known to be
- * about to forget it.  Out of recovery, one that is not
+ * nor explicitly aborted counts as running, unless the primary has forgotten
+ * it.  What the commit log forgets is asked from copies of it (xact.c), so
+ * nobody but this file asks the commit log.  Out of recovery, one that is not
  * running and not committed has aborted, in a crash at the latest.
  */
 #include "postgres.h"
@@ -16,6 +17,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "miscadmin.h"
 #include "storage/procarray.h"
 
 #include "server.h"
@@ -110,30 +112,72 @@ lightning_horizon(void)
 	return wide;
 }
 
-/* In recovery: every transaction that precedes it has ended; or invalid. */
-static TransactionId ended_before = InvalidTransactionId;
-
-void
-lightning_note_ended_before(TransactionId xid)
+/* Every transaction below has ended; what became of it is final. */
+LtgXid
+lightning_ended_for_good(void)
 {
-	ended_before = xid;
+	TransactionId xid = ShmemVariableCache->oldestClogXid;
+
+	return TransactionIdIsNormal(xid) ? lightning_widen_xid(xid) : 0;
+}
+
+/* What is no longer where it is asked for must not look as if it had aborted. */
+static void
+lost(LtgXid wide)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("could not access status of transaction %llu", (unsigned long long) wide),
+			 errdetail("The commit log has been truncated beyond it.")));
+}
+
+/*
+ * In redo, only what is dropped further on can ask for a transaction that a
+ * backup does not have; PostgreSQL reads it as not ended, too.
+ */
+static LightningKeptFate
+kept_fate(LtgXid wide)
+{
+	LightningKeptFate fate = lightning_kept_fate(wide);
+
+	if (unlikely(fate == LIGHTNING_KEPT_LOST) && !AmStartupProcess())
+		lost(wide);
+	return fate;
+}
+
+bool
+lightning_did_commit(LtgXid wide)
+{
+	LightningKeptFate fate = kept_fate(wide);
+
+	return fate == LIGHTNING_KEPT_UNKNOWN ? TransactionIdDidCommit((TransactionId) wide) :
+		fate == LIGHTNING_KEPT_COMMITTED;
+}
+
+bool
+lightning_did_abort(LtgXid wide)
+{
+	LightningKeptFate fate = kept_fate(wide);
+
+	return fate == LIGHTNING_KEPT_UNKNOWN ? TransactionIdDidAbort((TransactionId) wide) :
+		fate == LIGHTNING_KEPT_ABORTED;
 }
 
 /* Recovery: what the commit log says, and little more. */
 static LtgXidStatus
-status_in_recovery(TransactionId xid)
+status_in_recovery(LtgXid wide)
 {
 	XLogRecPtr	lsn;
 
-	switch (TransactionIdGetStatus(xid, &lsn))
+	switch (TransactionIdGetStatus((TransactionId) wide, &lsn))
 	{
 		case TRANSACTION_STATUS_COMMITTED:
 			return LTG_XID_COMMITTED;
 		case TRANSACTION_STATUS_ABORTED:
 			return LTG_XID_ABORTED;
 		default:
-			if (TransactionIdIsNormal(ended_before) && TransactionIdPrecedes(xid, ended_before))
-				return LTG_XID_ABORTED;	/* in a crash of the primary */
+			if (wide < lightning_ended_for_good())
+				return LTG_XID_ABORTED; /* in a crash of the primary */
 			/* a subtransaction's parent is just committing, at most */
 			return LTG_XID_IN_PROGRESS;
 	}
@@ -142,21 +186,25 @@ status_in_recovery(TransactionId xid)
 LtgXidStatus
 lightning_xid_status(LtgXid wide)
 {
-	TransactionId xid = (TransactionId) wide;
-
 	if (wide < FirstNormalTransactionId)
 		return LTG_XID_COMMITTED;
-	if (unlikely(TransactionIdPrecedes(xid, ShmemVariableCache->oldestClogXid)))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("could not access status of transaction %llu", (unsigned long long) wide),
-				 errdetail("The commit log has been truncated beyond it.")));
+	switch (kept_fate(wide))
+	{
+		case LIGHTNING_KEPT_COMMITTED:
+			return LTG_XID_COMMITTED;
+		case LIGHTNING_KEPT_ABORTED:
+			return LTG_XID_ABORTED;
+		case LIGHTNING_KEPT_LOST:
+			return LTG_XID_IN_PROGRESS;
+		case LIGHTNING_KEPT_UNKNOWN:
+			break;
+	}
 
 	if (RecoveryInProgress())
-		return status_in_recovery(xid);
+		return status_in_recovery(wide);
 
 	/* first whether it runs, then what became of it: see transam/README */
-	if (wide >= ended_below && TransactionIdIsInProgress(xid))
+	if (wide >= ended_below && TransactionIdIsInProgress((TransactionId) wide))
 		return LTG_XID_IN_PROGRESS;
-	return TransactionIdDidCommit(xid) ? LTG_XID_COMMITTED : LTG_XID_ABORTED;
+	return TransactionIdDidCommit((TransactionId) wide) ? LTG_XID_COMMITTED : LTG_XID_ABORTED;
 }

@@ -479,7 +479,7 @@ build_runs(Load *l, LtgStore *store, const LtgManifestStore *ms)
 	ltg_run_set_arrange(rs);
 	for (uint32_t i = 0; i < rs->n; i++)
 	{
-		ltg_file_ref(s, rs->run[i].file);
+		ltg_file_ref(s, &rs->run[i]);
 		if (rs->run[i].age > l->max_age)
 			l->max_age = rs->run[i].age;
 	}

@@ -63,12 +63,14 @@ ltg_file_add(LtgSession *s, LtgFileId id, uint64_t bytes)
 }
 
 void
-ltg_file_ref(LtgSession *s, LtgFileId id)
+ltg_file_ref(LtgSession *s, const LtgRunRef *run)
 {
-	LtgSharedFile *f = ltg_file_entry(s->shared, id);
+	LtgSharedFile *f = ltg_file_entry(s->shared, run->file);
 
 	LTG_ASSERT(f != NULL && f->obsolete_at == 0);
 	f->refs++;
+	if (run->min_xid != 0 && (f->min_xid == 0 || run->min_xid < f->min_xid))
+		f->min_xid = run->min_xid;
 }
 
 void
@@ -120,6 +122,22 @@ ltg_obsolete(LtgSession *s, LtgObsolete *o)
 	o->files = sh->n_obsolete;
 	o->bytes = sh->obsolete_bytes;
 	ltg_meta_leave(s, taken);
+}
+
+LtgXid
+ltg_oldest_xid(LtgSession *s, bool obsolete)
+{
+	LtgShared  *sh = s->shared;
+	LtgXid		oldest = 0;
+	bool		taken = ltg_meta_enter(s);
+
+	for (uint32_t b = 0; b < sh->file_buckets && (!obsolete || sh->n_obsolete > 0); b++)
+		for (LtgSharedFile *f = sh->files_by_id[b]; f != NULL; f = f->next)
+			if (f->min_xid != 0 && (oldest == 0 || f->min_xid < oldest) &&
+				(!obsolete || f->obsolete_at != 0))
+				oldest = f->min_xid;
+	ltg_meta_leave(s, taken);
+	return oldest;
 }
 
 /* ---- removal ---- */

@@ -358,7 +358,7 @@ swap_store(Publication *p, Change *c)
 		return;
 	}
 	for (uint32_t i = 0; i < c->edit->n_add; i++)
-		ltg_file_ref(s, c->edit->add[i].file);
+		ltg_file_ref(s, &c->edit->add[i]);
 	old = atomic_load_explicit(&c->store->runs, memory_order_relaxed);
 	if (c->edit->merged != NULL)
 		ltg_store_set_merged(c->store, c->edit->merged);

@@ -194,6 +194,7 @@ typedef struct LtgSharedFile	/* a data file in use; LTG_LOCK_META */
 	uint64_t	named_in;		/* last checkpoint it was written to */
 	uint64_t	obsolete_at;	/* first manifest number without it, 0 = in use */
 	uint64_t	epoch_stamp;	/* when it became obsolete */
+	LtgXid		min_xid;		/* of all runs that it was referred to for; 0 = none */
 	struct LtgSharedFile *next;
 } LtgSharedFile;
 

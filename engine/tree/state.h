@@ -116,7 +116,7 @@ extern bool ltg_is_oldest_frozen(LtgSession *s, const LtgGeneration *g);
 extern LtgSharedFile *ltg_file_entry(LtgShared *sh, LtgFileId id);
 /* Enter a file with no references; NULL when out of metadata memory. */
 extern LtgSharedFile *ltg_file_add(LtgSession *s, LtgFileId id, uint64_t bytes);
-extern void ltg_file_ref(LtgSession *s, LtgFileId id);
+extern void ltg_file_ref(LtgSession *s, const LtgRunRef *run);
 /* from: the first manifest that does not name it, if this was the last one. */
 extern void ltg_file_unref(LtgSession *s, LtgFileId id, uint64_t from);
 extern void ltg_file_set_obsolete(LtgSession *s, LtgSharedFile *f, uint64_t from);
