@@ -77,6 +77,9 @@ typedef struct LtgStoreKey
 								 * and compaction drop those of ended ones, whether
 								 * committed or aborted.  Of use with raw scans. */
 
+#define LTG_STORE_DAMAGED 0x10	/* some of its rows may be lost: a file was not
+								 * whole when it was loaded, or the host says so */
+
 /*
  * Shared store descriptors are type-stable: a pointer stays a valid store
  * forever, but after a drop it may describe another one.  Whoever keeps a

@@ -91,7 +91,8 @@ CREATE FUNCTION @extschema@.lightning_stat_background(
 	OUT compactions bigint, OUT compact_bytes_read bigint, OUT compact_bytes_written bigint,
 	OUT compact_versions_in bigint, OUT compact_versions_out bigint,
 	OUT compact_failures bigint, OUT files_removed bigint, OUT orphans_dropped bigint,
-	OUT compaction_workers bigint, OUT worker_slots_missed bigint)
+	OUT compaction_workers bigint, OUT worker_slots_missed bigint,
+	OUT rows_lost bigint)
 AS 'MODULE_PATHNAME', 'lightning_stat_background' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
 CREATE FUNCTION @extschema@.lightning_stat_files(
@@ -110,7 +111,7 @@ CREATE FUNCTION @extschema@.lightning_stat_stores(
 	OUT stamp pg_lsn, OUT unlogged boolean, OUT next_rowid bigint, OUT runs bigint,
 	OUT level0_runs bigint, OUT levels bigint, OUT entries bigint, OUT keys bigint,
 	OUT tombstones bigint, OUT unsettled bigint, OUT disk_bytes bigint, OUT raw_bytes bigint,
-	OUT min_xid bigint, OUT memtable_keys bigint)
+	OUT min_xid bigint, OUT memtable_keys bigint, OUT damaged boolean)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'lightning_stat_stores' LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
 
@@ -172,7 +173,8 @@ CREATE VIEW @extschema@.pg_stat_lightning_wal AS
 CREATE VIEW @extschema@.pg_stat_lightning_runs AS
 	SELECT c.oid AS relid, n.nspname AS schemaname, c.relname,
 		   s.runs, s.level0_runs, s.levels, s.entries, s.keys, s.tombstones, s.unsettled,
-		   s.disk_bytes, s.raw_bytes, s.next_rowid, s.min_xid, s.memtable_keys
+		   s.disk_bytes, s.raw_bytes, s.next_rowid, s.min_xid, s.memtable_keys,
+		   s.damaged
 	FROM @extschema@.lightning_stat_stores() s
 	JOIN pg_catalog.pg_class c
 	  ON c.relfilenode OPERATOR(pg_catalog.=) s.relfilenode AND c.relkind IN ('r', 'm', 't')

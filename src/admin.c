@@ -220,7 +220,7 @@ Datum
 lightning_stat_background(PG_FUNCTION_ARGS)
 {
 	LtgStats	st;
-	uint64		c[16];
+	uint64		c[17];
 
 	get_stats(&st);
 	c[0] = st.flushes;
@@ -239,6 +239,7 @@ lightning_stat_background(PG_FUNCTION_ARGS)
 	c[13] = pg_atomic_read_u64(&lightning_shared->orphans_dropped);
 	c[14] = lightning_compactors();
 	c[15] = pg_atomic_read_u64(&lightning_shared->slots_missed);
+	c[16] = pg_atomic_read_u64(&lightning_shared->rows_lost);
 	return return_counters(fcinfo, c, lengthof(c));
 }
 
@@ -292,7 +293,7 @@ lightning_publish_wal_usage(void)
 	published = lightning_wal_usage;
 }
 
-#define STORE_COLUMNS 18
+#define STORE_COLUMNS 19
 
 static void
 put_store(ReturnSetInfo *rsinfo, const LtgStoreInfo *info)
@@ -319,6 +320,7 @@ put_store(ReturnSetInfo *rsinfo, const LtgStoreInfo *info)
 	values[i++] = Int64GetDatum((int64) info->raw_bytes);
 	values[i++] = Int64GetDatum((int64) info->min_xid);
 	values[i++] = Int64GetDatum((int64) info->memtable_keys);
+	values[i++] = BoolGetDatum((info->flags & LTG_STORE_DAMAGED) != 0);
 	Assert(i == STORE_COLUMNS);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }

@@ -29,6 +29,7 @@ int			lightning_space_limit;
 int			lightning_compaction_workers;
 int			lightning_compaction_rate_limit;
 bool		lightning_inplace_update;
+bool		lightning_ignore_damage;
 int			lightning_temp_table_limit;
 int			lightning_wal_compression;
 
@@ -173,6 +174,13 @@ lightning_define_gucs(void)
 							 &lightning_inplace_update,
 							 lightning_default_bool("inplace_update", true),
 							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("lightning.ignore_damage",
+							 "Lets the server start and replay the log although files of tables are damaged.",
+							 "What is lost is an error when it is read.  Off, the server stops.",
+							 &lightning_ignore_damage,
+							 lightning_default_bool("ignore_damage", true),
+							 PGC_POSTMASTER, 0,
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("lightning.temp_table_limit",
 							"Limits the files that a process's temporary tables take.",

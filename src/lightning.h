@@ -30,6 +30,7 @@ extern int	lightning_row_lock_size;	/* kB */
 extern int	lightning_compaction_workers;
 extern int	lightning_compaction_rate_limit;	/* kB per second */
 extern bool lightning_inplace_update;
+extern bool lightning_ignore_damage;
 extern int	lightning_temp_table_limit; /* kB, -1: none */
 extern int	lightning_block_size;		/* kB, raw bytes of a data block */
 extern int	lightning_filter_bits;

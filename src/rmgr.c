@@ -30,6 +30,8 @@
 #include "lockstore.h"
 #include "logical.h"
 #include "modify.h"
+#include "row.h"
+#include "server.h"
 
 /* A record being read. */
 typedef struct Reading
@@ -395,6 +397,32 @@ lightning_recovery_check_left_out(void)
 }
 
 /*
+ * The base of an update is in a file that is damaged or missing.  Heap has images
+ * of pages; here that row is lost until it is deleted, and everything else goes on.
+ */
+static void
+lose_row(LtgSession *s, const Reading *r, LtgStore *store, uint64 rowid, LtgVersion *v)
+{
+	LostRow    *row = palloc(sizeof(LostRow));
+
+	if (!lightning_ignore_damage)
+		lightning_report(s, LTG_CORRUPT, NULL);
+	ereport(WARNING,
+			errcode(ERRCODE_DATA_CORRUPTED),
+			errmsg("row " UINT64_FORMAT " of lightning store %u/%u/%u is lost: %s",
+				   rowid, r->key.space, r->key.database, r->key.relation, s->err.msg),
+			errdetail("Its update, logged at %X/%X, is based on what was in file \"%s/%s\", offset %llu.",
+					  LSN_FORMAT_ARGS(r->lsn), LIGHTNING_DIR, s->err.file,
+					  (unsigned long long) s->err.offset));
+	lightning_lost_row(&s->err, row);
+	ltg_clear_error(s);
+	ltg_store_set_flags(s, store, LTG_STORE_DAMAGED, 0);
+	pg_atomic_fetch_add_u64(&lightning_shared->rows_lost, 1);
+	v->payload = (uint8 *) row;
+	v->payload_len = sizeof(LostRow);
+}
+
+/*
  * The payload of a new version, from the image at the end of the record.
  * new_rowid: where the row moves to, 0: it stays.  False if the base version is not
  * there.
@@ -412,6 +440,8 @@ read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_
 	pg_crc32c	expected,
 				crc;
 	uint8	   *payload;
+	LtgStatus	st;
+	bool		lost;
 
 	if ((r->flags & LIGHTNING_XLF_DELTA) == 0)
 	{
@@ -432,11 +462,26 @@ read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_
 	lightning_rowid_key(key, rowid);
 	if (ltg_is_merged(store, key, LIGHTNING_KEY_LEN, r->lsn))
 		b.moved_to = new_rowid;
-	lightning_report(s, ltg_versions(s, store, key, LIGHTNING_KEY_LEN, base_fn, &b), NULL);
+	st = ltg_versions(s, store, key, LIGHTNING_KEY_LEN, base_fn, &b);
+	if (st == LTG_CORRUPT)
+	{
+		lose_row(s, r, store, rowid, v);
+		return true;
+	}
+	lightning_report(s, st, NULL);
 	if (b.failed)
 		ereport(PANIC,
 				errcode(ERRCODE_OUT_OF_MEMORY),
 				errmsg("out of memory"));
+	/* unless it was computed from the lost row's own bytes, it is lost, too */
+	lost = b.found && b.len == sizeof(LostRow) && (row_header(b.payload) & ROW_LOST);
+	if (lost)
+	{
+		v->payload = b.payload;
+		v->payload_len = b.len;
+		if (prefix > b.len || suffix > b.len - prefix)
+			return true;
+	}
 	if (!b.found || prefix > b.len || suffix > b.len - prefix)
 		return false;
 	len = prefix + middle + suffix;
@@ -450,6 +495,8 @@ read_image(LtgSession *s, Reading *r, LtgStore *store, uint64 rowid, uint8 base_
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, payload, len);
 	FIN_CRC32C(crc);
+	if (!EQ_CRC32C(crc, expected) && lost)
+		return true;
 	if (!EQ_CRC32C(crc, expected))
 		ereport(PANIC,
 				errcode(ERRCODE_DATA_CORRUPTED),

@@ -10,7 +10,8 @@
  *	 hoff	 ...   the attributes as heap_fill_tuple lays them out; hoff is the
  *				   end of the above rounded up to MAXALIGN
  * Payloads start at 8-byte boundaries in memory, so attributes are aligned and
- * by-reference ones can be pointed to.  Attributes beyond the stored number
+ * by-reference ones can be pointed to.  A LostRow stands for a row that redo could
+ * not compute: looking into it is an error, deleting it is none.  Attributes beyond the stored number
  * are those that were added to the table later (getmissingattr).
  */
 #include "postgres.h"
@@ -34,6 +35,30 @@ bool
 lightning_row_has_external(const uint8 *payload, uint32 len)
 {
 	return len >= ROW_HEADER_SIZE && (row_header(payload) & ROW_HAS_EXTERNAL) != 0;
+}
+
+void
+lightning_lost_row(const LtgError *e, LostRow *row)
+{
+	memset(row, 0, sizeof(*row));
+	row->header = ROW_LOST;
+	strlcpy(row->file, e->file, sizeof(row->file));
+	row->offset = e->offset;
+}
+
+void
+lightning_report_lost_row(const uint8 *payload, uint32 len)
+{
+	LostRow		row;
+
+	memset(&row, 0, sizeof(row));
+	memcpy(&row, payload, Min(len, sizeof(row)));
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("a lightning row was lost when the log was replayed"),
+			 errdetail("The version it was based on was in damaged file \"%s/%.*s\", offset %llu.",
+					   LIGHTNING_DIR, (int) sizeof(row.file), row.file, (unsigned long long) row.offset),
+			 errhint("Restore from a backup, or delete the row.")));
 }
 
 static void
@@ -118,6 +143,8 @@ parts_of(const uint8 *payload, uint32 len, uint16 *header, int *natts, const uin
 	uint32		hoff;
 
 	*header = row_header(payload);
+	if (unlikely(*header & ROW_LOST))
+		lightning_report_lost_row(payload, len);
 	*natts = *header & ROW_NATTS_MASK;
 	*bits = (*header & ROW_HAS_NULLS) ? payload + ROW_HEADER_SIZE : NULL;
 	hoff = row_hoff(*header);

@@ -75,6 +75,7 @@ typedef struct LightningShared
 
 	pg_atomic_uint64 flush_failures;
 	pg_atomic_uint64 compact_failures;
+	pg_atomic_uint64 rows_lost;	/* by redo, for want of what they are based on */
 	pg_atomic_uint64 slots_missed;	/* no worker could be started to merge */
 	pg_atomic_uint64 orphans_dropped;
 	pg_atomic_uint64 room_waits;	/* writers that had to wait for room */

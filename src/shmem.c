@@ -178,6 +178,7 @@ init_shared(void)
 	SpinLockInit(&lightning_shared->mutex);
 	pg_atomic_init_u64(&lightning_shared->flush_failures, 0);
 	pg_atomic_init_u64(&lightning_shared->compact_failures, 0);
+	pg_atomic_init_u64(&lightning_shared->rows_lost, 0);
 	pg_atomic_init_u64(&lightning_shared->slots_missed, 0);
 	pg_atomic_init_u64(&lightning_shared->orphans_dropped, 0);
 	pg_atomic_init_u64(&lightning_shared->room_waits, 0);
@@ -311,7 +312,7 @@ load(void)
 		lightning_report(s, st, NULL);
 	}
 	if (info.manifests_skipped > 0 || info.files_missing > 0)
-		ereport(WARNING,
+		ereport(info.files_missing == 0 || lightning_ignore_damage ? WARNING : FATAL,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("lightning found damaged or missing files"),
 				 errdetail("%u manifests were skipped, %u files of the chosen one are missing or damaged.",

@@ -144,6 +144,8 @@ slot_getsomeattrs_lightning(TupleTableSlot *slot, int natts)
 		elog(ERROR, "getsomeattrs is not required to be called on a virtual tuple table slot");
 
 	header = row_header(ls->payload);
+	if (unlikely(header & ROW_LOST))
+		lightning_report_lost_row(ls->payload, ls->payload_len);
 	natts = Min(natts, header & ROW_NATTS_MASK);
 	bits = (header & ROW_HAS_NULLS) ? (const bits8 *) ls->payload + ROW_HEADER_SIZE : NULL;
 	data = (const char *) ls->payload + row_hoff(header);

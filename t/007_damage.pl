@@ -150,6 +150,50 @@ like($o, qr/^(detected|refused to start)$/, "all manifests damaged: $o");
 copy($saved{$_}, $_) for keys %saved;
 is(outcome('manifests back'), 'right', 'with the manifests back all rows are back');
 
+# ---- replay of an update whose base is damaged: that row is lost, nothing else ----
+$node->start;
+my %older = map { $_ => 1 } glob("$dir/*.run");
+$node->safe_psql('postgres', <<SQL);
+CREATE TABLE based (id int PRIMARY KEY, n int, pad text) USING lightning;
+INSERT INTO based SELECT i, 0, repeat(md5(i::text), 20) FROM generate_series(1, 200) i;
+SELECT lightning_flush();
+SELECT lightning_compact('based', rewrite => true);
+CHECKPOINT;
+UPDATE based SET n = 1 WHERE id = 7;
+UPDATE based SET n = 2 WHERE id = 7;
+INSERT INTO based VALUES (1000, 0, 'whole');
+INSERT INTO other VALUES (5000);
+SQL
+$other = $node->safe_psql('postgres', 'SELECT count(*), sum(id) FROM other');
+kill_server($node);
+($file) = sort { -s $b <=> -s $a } grep { !$older{$_} } glob("$dir/*.run");
+copy($file, "$file.saved");
+flip(200);
+$node->append_conf('postgresql.conf', 'lightning.ignore_damage = off');
+ok(!$node->start(fail_ok => 1), 'told to stop at damage, the server does');
+$node->append_conf('postgresql.conf', 'lightning.ignore_damage = on');
+ok($node->start(fail_ok => 1), 'as a rule it starts');
+for my $round ('damaged', 'damaged, started again', 'whole again')
+{
+	my ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT n FROM based WHERE id = 7");
+	like($err, qr/XX001.*damaged file "lightning\/[0-9a-f]{16}\.run", offset \d+/s, "$round: the row is an error that names the file");
+	is($node->safe_psql('postgres', 'SELECT pad FROM based WHERE id = 1000'), 'whole', "$round: other rows are read");
+	is($node->safe_psql('postgres', 'SELECT count(*), sum(id) FROM other'), $other, "$round: other tables are whole");
+	is($node->safe_psql('postgres', "SELECT relname FROM pg_stat_lightning_runs WHERE damaged AND relname IN ('based', 'other')"), 'based',
+		"$round: the table is marked");
+	if ($round eq 'damaged')
+	{
+		cmp_ok($node->safe_psql('postgres', 'SELECT rows_lost FROM pg_stat_lightning_background'), '>=', 1, 'lost rows are counted');
+		like(slurp_file($node->logfile), qr/row \d+ of lightning store [\d\/]+ is lost/, 'and said in the log');
+	}
+	$node->stop;
+	copy("$file.saved", $file) if $round eq 'damaged, started again';
+	$node->start;
+}
+$node->safe_psql('postgres', 'DELETE FROM based WHERE id = 7');
+is($node->safe_psql('postgres', 'SELECT count(*), sum(n) FROM based'), '200|0', 'the file is back and the lost row deleted: all is well');
+$node->stop;
+
 # ---- the whole directory gone: errors, never empty tables ----
 # (what the server does meanwhile is undone with a copy of everything)
 my $data = $node->data_dir;

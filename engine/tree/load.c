@@ -480,6 +480,8 @@ build_runs(Load *l, LtgStore *store, const LtgManifestStore *ms)
 	for (uint32_t i = 0; i < rs->n; i++)
 	{
 		ltg_file_ref(s, &rs->run[i]);
+		if (ltg_file_entry(s->shared, rs->run[i].file)->missing)
+			atomic_fetch_or_explicit(&store->flags, LTG_STORE_DAMAGED, memory_order_relaxed);
 		if (rs->run[i].age > l->max_age)
 			l->max_age = rs->run[i].age;
 	}
