@@ -524,6 +524,71 @@ test_both_copies(void **state)
 	core_close(&rig);
 }
 
+/* Right checksums around wrong contents of edits. */
+static void
+test_wrong_edits(void **state)
+{
+	CoreRig		rig;
+	long		end[EDITS + 1];
+	char		name[LTG_NAME_MAX],
+				path[200];
+	uint8_t    *whole,
+			   *copy;
+	uint64_t	seed = 7;
+	uint32_t	accepted = 0,
+				refused = 0;
+	FILE	   *f;
+
+	(void) state;
+	core_open(&rig);
+	core_boot(&rig, false);
+	write_log(&rig, 10, end);
+	ltg_manifest_copy_name(name, 10, 1, false);
+	core_unlink(&rig, name);
+	ltg_manifest_name(name, 10);
+	snprintf(path, sizeof(path), "%s/%s", rig.dir, name);
+	whole = malloc((size_t) end[EDITS]);
+	copy = malloc((size_t) end[EDITS]);
+	f = fopen(path, "rb");
+	assert_int_equal(fread(whole, 1, (size_t) end[EDITS], f), end[EDITS]);
+	fclose(f);
+	for (int round = 0; round < 4000; round++)
+	{
+		LtgManifest m = {0};
+		LtgStatus	st;
+
+		memcpy(copy, whole, (size_t) end[EDITS]);
+		for (int i = 0; i < EDITS; i++)
+		{
+			uint8_t    *e = copy + end[i];
+			size_t		len = (size_t) (end[i + 1] - end[i]);
+
+			for (int j = 0; j < 2; j++)
+			{
+				seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+				e[32 + (seed >> 33) % (len - 32)] = (uint8_t) (seed >> 13);
+			}
+			ltg_store32(e + 92, ltg_crc32c(0, e, 92));
+			ltg_store32(e + len - 4, ltg_crc32c(0, e, len - 4));
+		}
+		f = fopen(path, "wb");
+		assert_int_equal(fwrite(copy, 1, (size_t) end[EDITS], f), end[EDITS]);
+		fclose(f);
+		st = ltg_manifest_read(rig.s, 10, &m);
+		accepted += st == LTG_OK;
+		refused += st == LTG_CORRUPT;
+		assert_true(st == LTG_OK || st == LTG_CORRUPT);
+		for (uint32_t i = 0; i < m.h.n_stores; i++)
+			assert_true(m.stores[i].first_run + m.stores[i].n_runs <= m.h.n_runs);
+		ltg_manifest_free(rig.s, &m);
+		ltg_clear_error(rig.s);
+	}
+	assert_true(accepted > 0 && refused > 0);
+	free(whole);
+	free(copy);
+	core_close(&rig);
+}
+
 /* What one publication writes does not grow with the number of stores. */
 static uint64_t
 bytes_per_flush(uint32_t stores)
@@ -599,6 +664,7 @@ main(void)
 		cmocka_unit_test(test_edits),
 		cmocka_unit_test(test_one_copy),
 		cmocka_unit_test(test_both_copies),
+		cmocka_unit_test(test_wrong_edits),
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_names),
 	};
