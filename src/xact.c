@@ -48,6 +48,7 @@
 #define SEGMENT_XIDS ((uint64) SEGMENT_BYTES * XIDS_PER_BYTE)
 #define SEGMENTS_PER_EPOCH ((UINT64CONST(1) << 32) / SEGMENT_XIDS)
 #define SUFFIX ".xact"
+#define TMP_SUFFIX ".new"
 #define RETRY_MS 200
 #define RETRIES_LOGGED 150
 #define REMOVE_INTERVAL_MS 5000
@@ -89,6 +90,13 @@ take_stock(LtgXid remove_below)
 		char	   *end;
 		uint64		segment;
 
+		/* what a crash has left of a copy */
+		if (!IsUnderPostmaster && strstr(de->d_name, SUFFIX TMP_SUFFIX) != NULL)
+		{
+			snprintf(path, sizeof(path), LIGHTNING_DIR "/%s", de->d_name);
+			unlink(path);
+			continue;
+		}
 		if (strlen(de->d_name) != 16 + strlen(SUFFIX) || strcmp(de->d_name + 16, SUFFIX) != 0)
 			continue;
 		segment = strtou64(de->d_name, &end, 16);
@@ -113,7 +121,7 @@ take_stock(LtgXid remove_below)
 
 /* ---- copying; false and errno when it fails ---- */
 
-/* -1: it fails.  What the file does not have is 0; *exists: there is one. */
+/* What the file does not have is 0; *exists: there is one. */
 static bool
 read_whole(const char *path, uint8 *buf, bool *exists)
 {
@@ -142,7 +150,7 @@ write_whole(const char *path, const uint8 *buf)
 	int			save_errno;
 	bool		ok;
 
-	snprintf(tmp, sizeof(tmp), "%s.new", path);
+	snprintf(tmp, sizeof(tmp), "%s" TMP_SUFFIX, path);
 	if (lightning_fault(LIGHTNING_FAULT_WRITE))
 		return false;
 	fd = BasicOpenFile(tmp, O_RDWR | O_CREAT | O_TRUNC | PG_BINARY);

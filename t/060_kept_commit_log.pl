@@ -192,6 +192,7 @@ for my $point ('xact:before-rename', 'xact:kept')
 	eval { $old->quit; };
 	$primary->stop;
 	$standby->start;
+	is(scalar(my @left = glob($standby->data_dir . '/lightning/*.new')), 0, "end of recovery: no half copy is left behind $point");
 	$standby->promote;
 	vacuum($standby, qw(template0 template1 other));
 	ok(!first_segment($standby), 'end of recovery: the new primary has truncated the commit log');
