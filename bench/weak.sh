@@ -215,7 +215,15 @@ bank() # round
 		psql -XAtq -d bank_$am -c "VACUUM load"
 		record "bank: CPU s of VACUUM" "$1" $am "$(awk -v c=$(($(server_cpu) - cpu)) 'BEGIN {print c / 100}')"
 		psql -XAtq -d bank_$am -c "DROP TABLE load"
-		PGDATABASE=bank_$am pgbench -i -s 20 -q >/dev/null 2>&1
+		# pgbench loads by COPY with FREEZE into a table that it has just emptied
+		PGDATABASE=bank_$am pgbench -i -I dt -s 20 -q >/dev/null 2>&1
+		cpu=$(server_cpu)
+		PGDATABASE=bank_$am pgbench -i -I g -s 20 -q >/dev/null 2>&1
+		record "bank: CPU s of pgbench -i, COPY" "$1" $am "$(awk -v c=$(($(server_cpu) - cpu)) 'BEGIN {print c / 100}')"
+		cpu=$(server_cpu)
+		PGDATABASE=bank_$am pgbench -i -I v -s 20 -q >/dev/null 2>&1
+		record "bank: CPU s of pgbench -i, VACUUM" "$1" $am "$(awk -v c=$(($(server_cpu) - cpu)) 'BEGIN {print c / 100}')"
+		PGDATABASE=bank_$am pgbench -i -I p -s 20 -q >/dev/null 2>&1
 		[ $am = heap ] || psql -XAtq -d bank_lightning -c "SELECT lightning_flush()" -c "SELECT lightning_compact('pgbench_accounts')" >/dev/null
 	done
 	for clients in 2 50; do
