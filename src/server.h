@@ -60,6 +60,7 @@ typedef struct LightningShared
 	pg_atomic_uint64 gate_done;		/* redo point flushed for, last */
 	pg_atomic_uint64 gate_flushes;
 	pg_atomic_uint64 files_removed;
+	LWLock		xact_lock;		/* who makes or removes copies of the commit log */
 	pg_atomic_uint32 xact_copies;	/* copies of parts of the commit log ... */
 	pg_atomic_uint64 xact_below;	/* ... and the end of the newest one */
 	pg_atomic_uint64 xact_changes;	/* counts what became of them */

@@ -140,6 +140,7 @@ static void
 init_locks(void)
 {
 	int			tranche[lengthof(tranche_names)];
+	int			xact;
 	int			i;
 
 	StaticAssertStmt(lengthof(wait_names) == LIGHTNING_WAIT_COUNT, "a wait has no name");
@@ -156,6 +157,10 @@ init_locks(void)
 	}
 	for (i = 0; i < LTG_LOCK_COUNT; i++)
 		LWLockInitialize(&lightning_shared->locks[i].lock, tranche[tranche_of(i)]);
+
+	xact = LWLockNewTrancheId();
+	LWLockRegisterTranche(xact, "LightningCommitLog");
+	LWLockInitialize(&lightning_shared->xact_lock, xact);
 }
 
 static void

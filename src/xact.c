@@ -21,7 +21,12 @@
  *		 copied again adds to the copy.  Recovery that has begun before a truncation
  *		 sees fates early, but does not end before it (minRecoveryPoint).
  *	 K4. A copy goes when no file there is, replaced ones included, has a transaction
- *		 as old: where files are removed.
+ *		 as old: where files are removed.  Who removes asks what files there are
+ *		 under xact_lock, under which copies are made: a file that comes later has
+ *		 its copies made later.
+ *
+ * Lock: xact_lock, before LTG_LOCK_META.  Held over I/O of a segment, or a look at the
+ * directory; who removes does not wait for it.
  *
  * Copies have the number of their segment with the epoch, so none is taken for
  * another one after a wraparound.
@@ -76,6 +81,7 @@ decided(uint8 byte, int i)
 
 /* ---- what there is ---- */
 
+/* REQUIRES xact_lock. */
 static void
 take_stock(LtgXid remove_below)
 {
@@ -200,15 +206,39 @@ keep_segment(uint64 segment)
 	return ok;
 }
 
+static bool
+keep_one(uint64 segment)
+{
+	int			save_errno;
+	bool		ok;
+
+	LWLockAcquire(&lightning_shared->xact_lock, LW_EXCLUSIVE);
+	ok = keep_segment(segment);
+	save_errno = errno;
+	LWLockRelease(&lightning_shared->xact_lock);
+	errno = save_errno;
+	return ok;
+}
+
+static void
+count_copies(void)
+{
+	LWLockAcquire(&lightning_shared->xact_lock, LW_EXCLUSIVE);
+	take_stock(0);
+	LWLockRelease(&lightning_shared->xact_lock);
+}
+
 /* errno says why a segment could not be copied.  Recovery waits for space. */
 static void
 wait_for_space(LtgSession *s, uint64 segment, int tries)
 {
 	bool		full = errno == ENOSPC || errno == EDQUOT;
 	bool		wait = full && AmStartupProcess();
+	/* recovery comes to its end, where this is done again */
+	bool		later = full && IsPostmasterEnvironment && !IsUnderPostmaster;
 
 	if (!wait || tries % RETRIES_LOGGED == 0)
-		ereport(wait ? LOG : IsUnderPostmaster ? FATAL : LOG,
+		ereport(wait || later ? LOG : FATAL,
 				(errcode_for_file_access(),
 				 errmsg("could not keep segment %04X of the commit log: %m",
 						(unsigned) (segment % SEGMENTS_PER_EPOCH)),
@@ -232,7 +262,7 @@ keep(LtgSession *s, LtgXid from, LtgXid below, LtgXid next)
 		from = Max(from, next - window + SEGMENT_XIDS);
 	for (uint64 segment = from / SEGMENT_XIDS; segment * SEGMENT_XIDS < below; segment++)
 	{
-		for (int i = 0; !keep_segment(segment); i++)
+		for (int i = 0; !keep_one(segment); i++)
 		{
 			wait_for_space(s, segment, i);
 			if (!IsUnderPostmaster)
@@ -240,7 +270,7 @@ keep(LtgSession *s, LtgXid from, LtgXid below, LtgXid next)
 		}
 		lightning_stop_point("xact:kept");
 	}
-	take_stock(0);
+	count_copies();
 }
 
 void
@@ -254,7 +284,7 @@ lightning_xact_load(LtgSession *s)
 					   control->state == DB_IN_ARCHIVE_RECOVERY))
 		keep(s, asked, next, next);
 	else
-		take_stock(0);
+		count_copies();
 }
 
 bool
@@ -365,13 +395,16 @@ lightning_xact_remove(LtgSession *s)
 	LtgXid		oldest;
 
 	if (likely(pg_atomic_read_u32(&lightning_shared->xact_copies) == 0) ||
-		!TimestampDifferenceExceeds(looked_at, now, REMOVE_INTERVAL_MS))
+		!TimestampDifferenceExceeds(looked_at, now, REMOVE_INTERVAL_MS) ||
+		!LWLockConditionalAcquire(&lightning_shared->xact_lock, LW_EXCLUSIVE))
 		return;
 	looked_at = now;
 	oldest = ltg_oldest_xid(s, false);
 	if (oldest == 0)
 		oldest = UINT64_MAX;
+	lightning_stop_point("xact:remove");
 	if (last >= SEGMENT_XIDS)
 		take_stock(Min(oldest, last));
 	last = oldest;
+	LWLockRelease(&lightning_shared->xact_lock);
 }
