@@ -414,7 +414,7 @@ cassert_part()
 	own_suites cassert-own
 }
 
-# index_types, modify, read_ahead, sampling and shapes take longer than two minutes each.  (Sessions are told, not
+# index_types, modify, read_ahead, references, sampling and shapes take longer than two minutes each.  (Sessions are told, not
 # the server: its background processes would be slow, too.)
 discard_part()
 {
@@ -423,7 +423,7 @@ discard_part()
 		return
 	fi
 	note "discard: build" 1 0
-	left_out='index_types|modify|read_ahead|sampling|shapes'
+	left_out='index_types|modify|read_ahead|references|sampling|shapes'
 	export PGOPTIONS="-c debug_discard_caches=1"
 	# (a slow one would hold snapshots that some results show)
 	own_suites discard "autovacuum = off"
