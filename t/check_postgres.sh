@@ -106,6 +106,7 @@ start_server() # name [conf line ...]
 			fsync = off
 			max_connections = 60
 			max_prepared_transactions = 10
+			max_worker_processes = 16
 			log_line_prefix = '%m %b[%p] %q%a '
 			log_autovacuum_min_duration = 0
 			${LIGHTNING_CONF:-}
